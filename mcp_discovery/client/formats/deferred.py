@@ -33,7 +33,7 @@ from mcp_discovery.client.settings import require_choice
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.plural import counted
-from mcp_discovery.tokens import TokenCounter, token_counter
+from mcp_discovery.tokens import token_counter
 
 #: Who searches: the agent, by :meth:`Discovery.dispatch`, or the servers of the model's API.
 Searcher = Literal["client", "server"]
@@ -137,31 +137,42 @@ class DeferredToolList(ToolList):
         self.notes = tuple(self._exporter.notes)
 
     def _fill(self, max_tokens: int) -> None:
-        if self.format == "openai" and self.search == "client":
-            self.append(_fitted(self._overviews(), max_tokens, self.counter))
-            self.visible = list(self)
-        elif self.format == "openai":
+        """Fills the payload; raises :class:`InvalidInputError` where the search itself is longer
+        than ``max_tokens``."""
+        hosted = self.search == "server"
+        candidates: Iterable[list[dict[str, Any]]]
+        if hosted and self.format == "openai":
             groups = self._namespaces(self.names)
-            within = [self._described(groups, most) for most in _DESCRIPTIONS]
-            self.visible = [*_fitted(within, max_tokens, self.counter), _HOSTED["openai"]]
+            candidates = [
+                [*self._described(groups, most), _HOSTED["openai"]] for most in _DESCRIPTIONS
+            ]
+        else:
+            searches = [_HOSTED[self.format]] if hosted else self._overviews()
+            candidates = ([search] for search in searches)
+        for self.visible in candidates:
+            text = orjson.dumps(self.visible).decode()
+            if self.counter.fits(text, max_tokens):
+                break
+        self.tokens = self.counter.count(text)
+        if hosted and self.format == "openai":
             tools = {each["name"]: each["tools"] for each in groups}
             self += [each | {"tools": tools[each["name"]]} for each in self.visible[:-1]]
             self.append(_HOSTED["openai"])
-        else:
-            hosted = self.search == "server"
-            first = _HOSTED["anthropic"] if hosted else None
-            self.append(first or _fitted(self._overviews(), max_tokens, self.counter))
-            self.visible = list(self)
-            entries = filter(None, map(self._entry, list(self.names)[: _MOST_TOOLS - 1]))
-            self += entries
-            if (left := len(self.names) - _MOST_TOOLS + 1) > 0:
-                message = f"a request takes {_MOST_TOOLS:,} tools, and {left:,} more are left out"
-                what = "choose by tags" if hosted else "those that are found are in the next one"
-                self._exporter.notes.append(Note("", "tools", f"{message}; {what}"))
-        self.tokens = self.counter.count(orjson.dumps(self.visible).decode())
+            if self.tokens > max_tokens:
+                said = f"before it searches the model reads {self.tokens:,} tokens; choose by tags"
+                self._exporter.notes.append(Note("", "tools", f"{said}, or let the agent search"))
+            return
         if self.tokens > max_tokens:
-            message = f"before a search the model reads {self.tokens:,} tokens; choose by tags"
-            self._exporter.notes.append(Note("", "tools", f"{message}, or let the agent search"))
+            raise InvalidInputError(
+                f"max_tokens={max_tokens} is less than the search alone takes, {self.tokens}"
+            )
+        self += self.visible
+        if self.format == "anthropic":
+            self += filter(None, map(self._entry, list(self.names)[: _MOST_TOOLS - 1]))
+            if (left := len(self.names) - _MOST_TOOLS + 1) > 0:
+                said = f"a request takes {_MOST_TOOLS:,} tools, and {left:,} more are left out"
+                what = "choose by tags" if hosted else "those that are found are in the next one"
+                self._exporter.notes.append(Note("", "tools", f"{said}; {what}"))
 
     def _that_stay(self, names: Mapping[str, Tool]) -> dict[str, ExportedTool]:
         """What was exported, of the tools that are the very same in ``names``."""
@@ -253,15 +264,6 @@ class DeferredToolList(ToolList):
 def _shortened(text: str, most: int) -> str:
     """``text`` in one line, of at most so many characters."""
     return shorten(text, most, placeholder=" …") if most else ""
-
-
-def _fitted(candidates: Iterable[Any], budget: int, counter: TokenCounter) -> Any:
-    """The first candidate that takes at most ``budget`` tokens, or else the last one."""
-    fitting = None
-    for fitting in candidates:
-        if counter.fits(orjson.dumps(fitting).decode(), budget):
-            break
-    return fitting
 
 
 def question_of(call: ToolCall) -> tuple[str, int]:

@@ -204,6 +204,7 @@ async def _ask_mcp(doors: tuple[Door, Door], scene: Scene, chance: Random, share
         for _ in range(3):
             given = arguments(scene, tool["inputSchema"], chance)
             await mcp("tools/call", name=tool["name"], arguments=given)
+    await mcp("tools/call", name="find_tools", arguments={"limit": 1})  # which has groups
     template = await mcp("resources/templates/list")
     for each in template["result"]["resourceTemplates"]:
         head, _, _ = each["uriTemplate"].partition("{")

@@ -182,6 +182,17 @@ def test_openai_is_told_where_the_namespaces_alone_are_too_long() -> None:
     assert note.path == "tools" and "let the agent search" in note.said
 
 
+@pytest.mark.parametrize("search", ["client", "server"])
+def test_the_budget_is_kept_exactly(search: Any) -> None:
+    tools = many(300, 20)
+    about = {each.server: "What it is for. " * 8 for each in tools}
+    whole = DeferredToolList(tools, "openai", search=search, about=about, max_tokens=10_000)
+    for budget in (whole.tokens, whole.tokens - 1):
+        payload = DeferredToolList(tools, "openai", search=search, about=about, max_tokens=budget)
+        assert payload.tokens <= budget and payload.notes == ()
+        assert (payload.visible == whole.visible) == (budget == whole.tokens)
+
+
 def test_what_is_the_same_is_not_converted_anew() -> None:
     odd = tool({"type": "object", "properties": {"a b": {"type": "string"}}}, "odd")
     before = DeferredToolList([*TOOLS, odd], "anthropic")
@@ -200,6 +211,7 @@ def test_what_is_the_same_is_not_converted_anew() -> None:
         ({"format": "openai", "api": "chat"}, "give api='responses'"),
         ({"format": "openai", "search": "cliant"}, "did you mean 'client'"),
         ({"format": "anthropic", "strict": True}, "strict"),
+        ({"format": "anthropic", "max_tokens": 50}, "max_tokens=50 is less than the search alone"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], said: str) -> None:
