@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 INTERVAL, IN_USE = 1.0, 60.0
 #: Seconds for which what was read counts as new, and for which a read is waited for after that.
 _FRESH, _PATIENCE = 2 * INTERVAL, 1.0
+#: … and where a name is asked for that was not among it.
+_NEWS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class NamedQueries:
 
     async def current(self, name: str | None = None) -> KnownQueries:
         """What is known now, at most some two seconds old unless it says so; of a ``name`` that is
-        not known, at most half a second: it may be kept just now by another.
+        not known, at most a tenth of a second: it may be kept just now by another.
 
         Raises :class:`~mcp_discovery.errors.StoreError` where nothing is known yet and the store
         cannot be read, and :class:`~mcp_discovery.errors.StoreUnsupportedError`.
@@ -98,7 +100,7 @@ class NamedQueries:
         if known is None:
             return await self._read(first=True)
         age = self._asked - self._tried
-        if age < (_FRESH if name is None or name in known.stored else _FRESH / 4):
+        if age < (_FRESH if name is None or name in known.stored else _NEWS):
             return known
         try:
             async with asyncio.timeout(_PATIENCE):

@@ -24,6 +24,7 @@ from mcp_discovery.facade.http.etag import (
 )
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import listed, once, one_of, seconds, whole
+from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS, NamedAnswer
 from mcp_discovery.facade.queries.models import KeptQueries, KeptQuery, NamedQueryAnswer
 from mcp_discovery.facade.registration.permission import forbidden
@@ -36,6 +37,7 @@ from mcp_discovery.query.definition import (
     NamedQuery,
     QueryDefinition,
 )
+from mcp_discovery.query.filters import FILTERS
 from mcp_discovery.record import is_label
 
 
@@ -138,6 +140,7 @@ async def put(request: web.Request) -> web.Response:
     _require_may_change(request)
     name = _named(request)
     body = await read_object(request, limit=4 * MAX_DEFINITION)
+    _require_filters_in_place(body)
     wanted = parsed(QueryDefinition, body)
     kept = facade_of(request).queries
     before = await kept.latest()
@@ -161,6 +164,18 @@ async def delete(request: web.Request) -> web.Response:
         raise UnknownQueryError(name)
     await kept.put(name, None, expected=_expected(request, name, before))
     return web.Response(status=204)
+
+
+def _require_filters_in_place(body: Mapping[str, Any]) -> None:
+    """Raises :class:`ProblemError` (422) for a filter that stands beside ``filters``."""
+    more = body.get("fallbacks")
+    steps = dict(enumerate(more)) if isinstance(more, list) else {}
+    for number, step in ((None, body), *steps.items()):
+        for name in step if isinstance(step, dict) else ():
+            if name in FILTERS and name not in QueryDefinition.model_fields:
+                field = name if number is None else f"fallbacks.{number}.{name}"
+                detail = f'{field}: is a filter; write it in filters: {{"{name}": …}}'
+                raise ProblemError(422, "unknown-field", detail, field=field)
 
 
 def _named(request: web.Request) -> str:

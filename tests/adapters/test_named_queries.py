@@ -57,12 +57,11 @@ async def test_the_store_is_read_while_anybody_asks_and_not_otherwise(
                 return store.reads > 5
 
             await until(several, timeout=10, what="reading again and again")
-            seen = [0]
+            looks: list[int] = []
 
             async def rests() -> bool:
-                before, seen[0] = seen[0], store.reads
-                await asyncio.sleep(0.1)
-                return before == store.reads
+                looks.append(store.reads)
+                return len(looks) > 20 and len({*looks[-20:]}) == 1
 
             await until(rests, timeout=20, what="reading no more")
 
@@ -102,7 +101,7 @@ async def test_a_store_that_hangs_holds_nobody_up(namespace: str) -> None:
                 began = time.monotonic()
                 for _ in range(50):
                     assert (await queries.current())["pay"] == ONE
-                assert time.monotonic() - began < 1.5
+                assert time.monotonic() - began < 5  # and not a second each
                 assert (await queries.current()).caveats["definitionsProblem"]
             finally:
                 await server.resume()

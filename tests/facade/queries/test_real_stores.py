@@ -84,7 +84,7 @@ async def test_while_the_store_is_away_the_last_known_query_answers_and_says_so(
             await until(says_so, timeout=20, what="an answer that says that it may be old")
             began = time.monotonic()
             reply = await ask("GET", "/queries/pay")
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 5
             assert (reply.status, reply.ids) == (200, ["a"])
             assert reply.json["definitionsProblem"]
             assert "definitionsStaleSince" in (await ask("GET", "/queries")).json
