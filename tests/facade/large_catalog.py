@@ -30,6 +30,7 @@ ZONES = ("eu-west", "eu-east", "us", None)
 OWNERS = ("shop", "payments", "Search, Inc", None)
 TAGS = ("products", "stock", "eu", "internal", "beta", "analytics", "billing", "rare")
 TOOLS = ("read_file", "write_file", "listOrders", "find-product", "buy", "refund")
+SKILLS = ("refunds", "git-workflow", "buy")
 VERSIONS = ("0.9.1", "1.0.0", "1.2.0", "1.2.9", "1.10.0", "2.0.0", "2.1.3", "3.0.0")
 WORDS = ("orders", "order", "invoice", "stock", "catalog", "warehouse", "Read", "price", "größe")
 TRANSPORTS = ("streamable-http", "sse", "websocket", "stdio")
@@ -97,6 +98,7 @@ def instance(id: str, now: datetime, chance: random.Random, documents: list[str]
             "capabilities": {
                 "tools": chance.sample(TOOLS, chance.randrange(4)),
                 "prompts": chance.sample(("explain", "buy"), chance.randrange(2)),
+                "skills": chance.sample(SKILLS, chance.randrange(3)),
                 "digest": chance.choice((None, *documents)),
             },
             "registeredAt": (now - timedelta(hours=chance.randrange(1000))).isoformat(),

@@ -18,6 +18,7 @@ from mcp_discovery.query.question import Question
 from mcp_discovery.query.words import stem, words
 from tests.facade.large_catalog import (
     OWNERS,
+    SKILLS,
     TAGS,
     TOOLS,
     TRANSPORTS,
@@ -74,13 +75,13 @@ def words_in(texts: Iterable[str]) -> set[str]:
 
 
 def texts_of(entry: Entry, many: LargeCatalog) -> set[str]:
-    """The words of an entry and of its tools."""
+    """The words of an entry, of its tools and of its skills."""
     document = many.documents.get(entry["capabilities"].get("digest", ""))
     tools = entry["capabilities"]["tools"]
     defined = document.tools if document else ()
     described = [tool["description"] for tool in defined if tool["name"] in tools]
     own = (entry["name"], entry.get("title", ""), entry["description"], *entry["tags"])
-    return words_in((*own, *tools, *described))
+    return words_in((*own, *tools, *entry["capabilities"]["skills"], *described))
 
 
 def scan(many: LargeCatalog, asked: list[tuple[str, str]]) -> list[Entry]:
@@ -95,12 +96,13 @@ def scan(many: LargeCatalog, asked: list[tuple[str, str]]) -> list[Entry]:
 
     def chosen(entry: Entry) -> bool:
         offered = entry["capabilities"]
-        names = [*offered["tools"], *offered["resources"], *offered["prompts"]]
+        names = [name for kind, listed in offered.items() if kind != "digest" for name in listed]
         return (
             ("all" in statuses or entry["status"] in statuses)
             and (not wanted or fit(tag in entry["tags"] for tag in wanted))
             and all(each in names for each in given.get("capability", []))
             and all(each in offered["tools"] for each in given.get("tool", []))
+            and all(each in offered["skills"] for each in given.get("skill", []))
             and entry["name"] in given.get("name", [entry["name"]])
             and entry["transport"] in given.get("transport", [entry["transport"]])
             and ("zone" not in given or entry.get("zone") in given["zone"])
@@ -127,8 +129,9 @@ def asked_by(chance: random.Random) -> list[tuple[str, str]]:
     """Some filters, any of them."""
     some: dict[str, Callable[[], list[str]]] = {
         "tags": lambda: chance.sample(TAGS, chance.randrange(1, 3)),
-        "capability": lambda: chance.sample((*TOOLS, "explain"), chance.randrange(1, 3)),
+        "capability": lambda: chance.sample((*TOOLS, "explain", "refunds"), chance.randrange(1, 3)),
         "tool": lambda: chance.sample((*TOOLS, "explain"), chance.randrange(1, 3)),
+        "skill": lambda: chance.sample(SKILLS, chance.randrange(1, 3)),
         "name": lambda: [f"{chance.choice(WORDS[:6])}-{chance.randrange(40)}" for _ in range(3)],
         "version": lambda: [chance.choice(list(RANGES))],
         "transport": lambda: [chance.choice(TRANSPORTS)],
