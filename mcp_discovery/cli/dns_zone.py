@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mcp_discovery.record import A2A, AGENT, is_label
 
@@ -31,6 +31,8 @@ _TRANSPORTS = ("streamable-http", "sse", A2A)
 _FACADE_TTL, _TTL = 3600, 10
 #: The longest string in a TXT record, and how many bytes of names its index may have.
 _STRING, _INDEX = 255, 4096
+#: What stands in a quoted value as it is: of a URL all but quotes, backslashes and the like.
+_PLAIN = "%/:?#[]@!$&'()*+,;=~"
 #: A host that a certificate can name: the drafts allow no underscore in a target.
 _HOST = re.compile(
     r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -68,7 +70,7 @@ class _Place:
         """A record of service mode at ``target``, with ``more`` parameters."""
         spoken = ",".join([*filter(None, [protocol]), *(["h2"] if self.tls else []), "http/1.1"])
         given = {"alpn": spoken, **more} | ({_PROTOCOL: protocol} if protocol else {})
-        words = " ".join(f'{key}="{value}"' for key, value in given.items())
+        words = " ".join(f'{key}="{quote(value, safe=_PLAIN)}"' for key, value in given.items())
         return f"SVCB 1 {target} mandatory=alpn,port port={self.port} {words}"
 
 
@@ -83,12 +85,15 @@ def zone(
     to the domain, so that these may be included into a zone of one's own.
     """
     notes: list[str] = []
+    facade = quote(facade, safe=_PLAIN)
     by_name: dict[str, list[tuple[Entry, _Place]]] = {}
     for each in sorted(entries, key=lambda entry: (entry["name"], entry["id"])):
         at_gateway = gateway and each.get("kind") != AGENT
         place = _Place.of(facade if at_gateway else each.get("url") or "")
         if each["transport"] not in _TRANSPORTS:
             notes.append(f"{each['id']} is left out: DNS names no {each['transport']} endpoint")
+        elif not (is_label(each["name"]) and is_label(each["id"])):
+            notes.append(f"{each['id']!r} of {each['name']!r} is left out: DNS has no such names")
         elif place.address is None and not place.is_name:
             notes.append(f"{each['id']} is left out: {place.host!r} is no host name for DNS")
         else:

@@ -99,6 +99,17 @@ def test_an_agent_has_its_own_card_and_protocol() -> None:
     ]
 
 
+def test_an_address_writes_no_records_of_its_own() -> None:
+    url = 'https://a.example.org/x" port=1\n* A 10.6.6.6\n\\'
+    text, _ = zone(
+        [entry("travel", "travel-1", url, kind="agent", transport="a2a")], FACADE, DOMAIN, 7
+    )
+    found = read(text)
+    assert "* A" not in found
+    (record,) = found["travel SVCB"]
+    assert 'key65400="https://a.example.org/x%22%20port=1%0A*%20A%2010.6.6.6%0A%5C/' in record
+
+
 def test_at_the_gateway_replicas_are_one_record() -> None:
     replicas = [
         entry("catalog", f"catalog-{n}", f"http://10.0.0.{n}:8001/mcp") for n in range(1, 4)
@@ -116,6 +127,7 @@ def test_what_dns_cannot_name_is_left_out_with_a_sentence() -> None:
             entry("b", "b-1", "ws://b.example.org/mcp", transport="websocket"),
             entry("c", "c-1", "http://under_score.example.org/mcp"),
             entry("d", "d-1", "http://bücher.example/mcp"),
+            entry("e\n*", "e-1", "http://10.0.0.1/mcp"),
         ],
         "http://127.0.0.1:4000",
         DOMAIN,
@@ -127,6 +139,7 @@ def test_what_dns_cannot_name_is_left_out_with_a_sentence() -> None:
         "b-1 is left out: DNS names no websocket endpoint",
         "c-1 is left out: 'under_score.example.org' is no host name for DNS",
         "d-1 is left out: 'bücher.example' is no host name for DNS",
+        "'e-1' of 'e\\n*' is left out: DNS has no such names",
         "the facade's own records are left out: '127.0.0.1' is no host name for DNS; start it with "
         "--public-url",
     ]
