@@ -113,7 +113,7 @@ class A2aProbe(Probe):
 
     @property
     def requests(self) -> int:
-        # One for each call: the question and a look at the card are as much as one of MCP.
+        # One for each probe: a question and a look at the card are as much as one request of MCP.
         return self._asked
 
     @property
@@ -130,11 +130,13 @@ class A2aProbe(Probe):
         return card is not None and not sends and card.auth["type"] != "none"
 
     async def connect(self, timeout: float, renewals: Iterable[Renewal] = ()) -> None:
+        self._asked += 1
         async with self._within(timeout):
             self._connected = False
             await self._connect()
 
     async def ping(self, timeout: float, *, along: bool = False) -> float:
+        self._asked += 1
         started = time.monotonic()
         async with self._within(timeout):
             await self._connect()
@@ -170,7 +172,6 @@ class A2aProbe(Probe):
 
     @asynccontextmanager
     async def _within(self, timeout: float) -> AsyncIterator[None]:
-        self._asked += 1
         try:
             async with asyncio.timeout(timeout) as deadline:
                 yield
@@ -190,6 +191,7 @@ class A2aProbe(Probe):
             card = await self._read_card()
             self._interface = await self._chosen(card)
             self._connected = True
+            self.allowance.connected()
 
     async def _chosen(self, card: AgentCard) -> AgentInterface | None:
         """The interface that is asked from now on, which has answered; ``None`` where none can be.

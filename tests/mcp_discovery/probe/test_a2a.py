@@ -74,6 +74,7 @@ async def test_a_steady_agent_costs_a_question_and_a_304(
     asked = [(method, path) for method, path, _ in agent.seen[before:]]
     assert asked == 3 * [("POST", "/rpc"), ("GET", agent.card_path)]
     assert agent.counted(304) == 3
+    assert probe.requests == 4  # each of which is due once in an interval
     assert await probe.refresh(QUICK) is first
     versions = {headers.get("A2A-Version") for method, _, headers in agent.seen if method == "POST"}
     assert versions == {"1.0"}
