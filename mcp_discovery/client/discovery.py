@@ -55,6 +55,10 @@ log = logging.getLogger(__name__)
 _CONCURRENCY = 16
 
 
+#: So many servers may be named in one search.
+_FEW = 50
+
+
 class Discovery:
     """Finds living MCP servers and calls their tools. Use it as ``async with``::
 
@@ -354,9 +358,13 @@ class Discovery:
         if not question.words:
             raise InvalidInputError(f"{text[:100]!r} has no word to search for; write letters")
         callable_ = {(each.own_name, each.server): each for each in await self.tools()}
+        within = self._followed.only
+        servers = {server for _, server in callable_}
+        if within != Query() and 0 < len(servers) <= _FEW:
+            within = Query(name=servers)  # so that others of the same name are not in their way
         found = [
             replace(tool, why=each.why)
-            for each in await self._source.find(question)
+            for each in await self._source.find(question, within)
             if (tool := callable_.get((each.name, each.server))) is not None
         ]
         return found[:limit]

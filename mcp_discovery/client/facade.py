@@ -94,9 +94,13 @@ class FacadeSource(Source):
         answer = await self._ask("GET", path, params=wanted.params)
         return list(_instances(orjson.loads(answer.content)["servers"]))
 
-    async def find(self, question: Question) -> Sequence[RankedTool]:
+    async def find(self, question: Question, within: Query | None) -> Sequence[RankedTool]:
+        if within is None or (within.match != question.match and len(within["tags"]) > 1):
+            within = Query()  # ``match`` is said once, for tags and words
+        # In every status: the client knows who can be called.
+        filters = [each for each in within.but(status=()).params if each[0] != "match"]
         params = [("q", question.text), ("match", question.match), ("limit", str(_MOST_FOUND))]
-        params.append(("status", "all"))  # the client knows who can be called
+        params += filters
         answer = await self._ask("GET", "/tools", params=params)
         return [
             RankedTool(each["name"], each["server"], each["why"])

@@ -12,7 +12,7 @@ from datetime import datetime
 from mcp_discovery.client.source import Everything, One, Source, Staleness, Wanted
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.instance import Instance
-from mcp_discovery.query.query import query_of
+from mcp_discovery.query.query import Query, query_of
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,13 @@ class FollowedServers:
         """Since when any part of the list cannot be kept up to date."""
         times = (each.stale_since for each in self._selections.values())
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def only(self) -> Query | None:
+        """What is followed, where that is one query with filters; ``None`` for several, and for a
+        named one."""
+        one = next(iter(self._selections), None) if len(self._selections) == 1 else None
+        return one if isinstance(one, Query) else None
 
     async def ready(self) -> None:
         """Waits for every selection, or follows all servers; raises as :meth:`follow`."""

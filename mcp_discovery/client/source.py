@@ -162,9 +162,10 @@ class Source(Protocol):
     async def document(self, digest: str) -> CapabilityDocument:
         """The document; raises :class:`~mcp_discovery.errors.DocumentNotFoundError`."""
 
-    async def find(self, question: Question) -> Sequence[RankedTool]:
+    async def find(self, question: Question, within: Query | None) -> Sequence[RankedTool]:
         """The tools that ``question`` finds, whatever the health of their servers, the best
-        first; of those that have one name, the best. Not every source has a search."""
+        first; of those that have one name, the best. Of other servers than those that ``within``
+        selects there need be none. Not every source has a search."""
         raise InvalidInputError(f"{self!r} has no search; give the URL of a facade or a store")
 
     async def report(self, outcomes: Sequence[CallOutcome]) -> None:
@@ -224,8 +225,8 @@ class CatalogSource(Source):
     async def document(self, digest: str) -> CapabilityDocument:
         return await self._catalog.document(digest)
 
-    async def find(self, question: Question) -> Sequence[RankedTool]:
-        return await self._words().tools(question)
+    async def find(self, question: Question, within: Query | None) -> Sequence[RankedTool]:
+        return await self._words().tools(question, within)
 
     async def _found(
         self, wanted: NamedQuery

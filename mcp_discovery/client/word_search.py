@@ -12,6 +12,7 @@ from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, Ou
 from mcp_discovery.health import PREFERENCE
 from mcp_discovery.query.definition import QueryStep
 from mcp_discovery.query.index import Corpus, Definitions, SearchIndex, definitions_in
+from mcp_discovery.query.query import Query
 from mcp_discovery.query.question import Question
 
 if TYPE_CHECKING:
@@ -46,14 +47,17 @@ class WordSearch:
             ),
         )
 
-    async def tools(self, question: Question) -> Sequence[RankedTool]:
+    async def tools(self, question: Question, within: Query | None) -> Sequence[RankedTool]:
         """See :meth:`mcp_discovery.client.source.Source.find`."""
         async with self._turn:
             while self._position != (self._catalog.view.epoch, self._catalog.view.revision):
                 await self._catch_up()
             ranking = self._index.tools(question)
+            wanted = (within or Query()).but(status=())
+            servers = {each.record.name for each in self._catalog.view.select(wanted)}
         best: dict[str, RankedTool] = {}
-        for key in sorted(ranking, key=lambda key: (-ranking.score(key), key[:2])):
+        found = (key for key in ranking if key[1] in servers)
+        for key in sorted(found, key=lambda key: (-ranking.score(key), key[:2])):
             best.setdefault(key[0], RankedTool(key[0], key[1], ranking.why(key)))
         return list(best.values())
 

@@ -13,9 +13,14 @@ import pytest
 from aiohttp import web
 
 from mcp_discovery import Discovery, SyncDiscovery
+from mcp_discovery.adapters import open_store
+from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.health import healthy
 from tests.catalogues import by_server, example
 from tests.facade.harness import Client, leased, served
+from tests.records import record
+from tests.stores.etcd import EtcdServer
 
 #: What is asked for, and what is found by it.
 QUESTIONS = {
@@ -215,3 +220,40 @@ async def test_scripts_have_it_too(few: tuple[Client, Servers]) -> None:
 
     number, answer = await asyncio.to_thread(script)
     assert number == 121 and answer["content"][0]["type"] == "tool_reference"
+
+
+async def test_what_other_servers_have_is_nothing_to_whom_does_not_follow_them() -> None:
+    """A tool of the same name that fits better, at a server that is not followed."""
+    schema: dict[str, Any] = {"type": "object"}
+    async with served() as ask:
+        for name, about in (("shop", "Searches."), ("library", "Search the shelves for a book.")):
+            document = {"tools": [{"name": "search", "description": about, "inputSchema": schema}]}
+            body = leased(name, name=name, tags=[name, "all"], document=document)
+            assert (await ask("POST", "/servers", body)).status == 201
+        for tags, match in ((["shop"], "any"), (["shop", "all"], "all")):
+            async with Discovery(ask.url) as d:
+                await d.connect(tags, match=match)
+                (found,) = await d.find("search for a book on the shelves")
+                assert (found.name, found.server) == ("search", "shop")
+        async with Discovery(ask.url) as d:
+            await d.connect()
+            (found,) = await d.find("search for a book on the shelves")
+            assert (found.name, found.server) == ("library.search", "library")
+
+
+async def test_nor_over_a_store(etcd_server: EtcdServer, namespace: str) -> None:
+    schema: dict[str, Any] = {"type": "object"}
+    url = f"{etcd_server.store_url}/{namespace}"
+    async with open_store(url) as store:
+        for name, about in (("shop", "Searches."), ("library", "Search the shelves for a book.")):
+            tool = {"name": "search", "description": about, "inputSchema": schema}
+            offered = CapabilityDocument(tools=(tool,))
+            capabilities = {"tools": ["search"], "digest": offered.digest}
+            one = record(name, name=name, tags=[name], capabilities=capabilities)
+            registration = await store.register(one, offered, ttl=60, reap_after=120)
+            await registration.heartbeat(healthy())
+        for tags, server in ((["shop"], "shop"), (["shop", "library"], "library")):
+            async with Discovery(url) as d:
+                await d.connect(tags)
+                (found,) = await d.find("search for a book on the shelves")
+                assert (found.own_name, found.server) == ("search", server)
