@@ -12,6 +12,7 @@ from aiohttp import web
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.remote import RemoteStore
 from mcp_discovery.adapters.store import StoreOptions
+from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidStoreURLError, StoreDeniedError, StoreUnavailableError
 from tests.contract.served_facade import ServedFacade
 from tests.records import document, record
@@ -109,3 +110,33 @@ async def test_a_registration_goes_on_when_the_facade_was_restarted_with_its_fil
             await registration.heartbeat(healthy())
         again = await store.register(record(), document("a"), ttl=30, reap_after=60)
         await again.heartbeat(healthy())
+
+
+async def test_a_facade_of_a_release_before_skills_gets_documents_without_them() -> None:
+    """It makes a digest of what it knows, and takes no document that has another."""
+    plain = document("find")
+    known: set[str] = set()
+
+    async def older(request: web.Request) -> web.Response:
+        if request.method == "PUT":
+            digest = request.path.rpartition("/")[2]
+            if digest != plain.digest:
+                refused = {"type": "urn:mcp-discovery:problem:invalid-document", "detail": "no"}
+                return web.json_response(refused, status=422)
+            known.add(digest)
+            return web.Response(status=204)
+        offered = (await request.json())["capabilities"]
+        if offered["digest"] in known:
+            registered.append(offered)
+            return web.json_response({}, status=201)
+        unknown = {"type": "urn:mcp-discovery:problem:unknown-document", "detail": "send it"}
+        return web.json_response(unknown, status=409)
+
+    registered: list[dict[str, object]] = []
+    skill = {"uri": "skill://a/SKILL.md", "frontmatter": {"name": "a"}}
+    offered = CapabilityDocument(tools=plain.tools, skills=(skill,))
+    async with faulty_facade(older) as store:
+        named = record(capabilities=offered.names())
+        await store.register(named, offered, ttl=30, reap_after=60)
+    (listed,) = registered
+    assert (listed["skills"], listed["digest"]) == (["a"], plain.digest)
