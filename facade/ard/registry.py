@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from bisect import bisect_left, bisect_right
+import heapq
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -85,9 +86,9 @@ class Match(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """The entries that a search finds, the best first, and the scales of its ranking."""
+    """The entries that a search finds, in no order, and the scales of its ranking."""
 
-    best: Sequence[Match]
+    found: Sequence[Match]
     scales: Scales = ()
 
 
@@ -119,15 +120,17 @@ async def search(request: web.Request) -> web.Response:
         last, scales = _decode(asked.page_token, made_for, list, list)
         if not _is_key(last) or not are_scales(scales):
             raise _bad_token()
-    found = await _matching(request, asked.query, None if scales is None else tuple(scales))
-    start = bisect_right(found.best, last, key=lambda match: match.key) if last else 0
-    page = found.best[start:][: min(asked.page_size or _RESULTS, MOST_ENTRIES)]
+    matches = await _matching(request, asked.query, None if scales is None else tuple(scales))
+    behind = [each for each in matches.found if last is None or each.key > last]
+    await asyncio.sleep(0)
+    size = min(asked.page_size or _RESULTS, MOST_ENTRIES)
+    page = heapq.nsmallest(size, behind, key=attrgetter("key"))
     base = parts_of(request)[REGISTRY_INDEX].addresses.base(request)
     answer: dict[str, Any] = {"results": [_result(each, base) for each in page]}
     if asked.federation == "referrals":
         answer["referrals"] = []
-    if start + len(page) < len(found.best):
-        answer["pageToken"] = _encode(made_for, page[-1].key, found.scales)
+    if len(page) < len(behind):
+        answer["pageToken"] = _encode(made_for, page[-1].key, matches.scales)
     return json_response(answer, view)
 
 
@@ -138,7 +141,7 @@ async def explore(request: web.Request) -> web.Response:
     query = asked.query or ArdQuery()
     paths = {each.field: resolve(each.field, query.context) for each in asked.result_type.facets}
     counts: dict[str, Counter[str]] = {field: Counter() for field in paths}
-    async for match in sliced((await _matching(request, query)).best):
+    async for match in sliced((await _matching(request, query)).found):
         for field, path in paths.items():
             counts[field].update(set(values_at(match.entry, path)))
     facets = {each.field: _buckets(each, counts[each.field]) for each in asked.result_type.facets}
@@ -215,7 +218,7 @@ def _asked(model: type[Model], body: Mapping[str, Any]) -> Model:
 
 
 async def _matching(request: web.Request, query: ArdQuery, scales: Scales | None = None) -> Matches:
-    """What ``query`` finds: in the order of rank where it has words.
+    """What ``query`` finds.
 
     ``scales`` are those of an earlier answer to it.
     """
@@ -236,16 +239,16 @@ async def _matching(request: web.Request, query: ArdQuery, scales: Scales | None
         )
     ranks = await parts[SEARCH].servers(Question(query.text), scales)
     instances = view_of(request).entries
-    found: list[Match] = []
+    best: dict[str, Match] = {}
     async for id in sliced(ranks.ranking):
         if (instance := instances.get(id)) is None:
             continue
         entry = entries.of(instance.record)
-        if entry is not None and id in entry.ids and constraints.fit(entry):
-            found.append(Match(entry, [*ranks.key(instance), id], ranks.ranking.share(id)))
-    best: dict[str, Match] = {}
-    async for match in sliced(sorted(found, key=attrgetter("key"))):
-        best.setdefault(match.entry.identifier, match)
+        if entry is None or id not in entry.ids or not constraints.fit(entry):
+            continue
+        key, known = [*ranks.key(instance), id], best.get(entry.identifier)
+        if known is None or key < known.key:
+            best[entry.identifier] = Match(entry, key, ranks.ranking.share(id))
     return Matches(list(best.values()), ranks.ranking.scales)
 
 
