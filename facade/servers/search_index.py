@@ -131,8 +131,8 @@ class ServerSearch:
         """The tools, or what else is of ``kind``, that ``question`` finds in the present list; it
         has those of ``documents``, which are known by digest, in any case."""
         await self._catch_up()
-        for digest, tools in documents.items():
-            await self._describe(digest, tools)
+        for digest in documents.keys() & self._index.undescribed():
+            await self._describe(digest, documents[digest])
         ranking = await self._ask(question, partial(self._index.tools, question, kind=kind))
         return ToolRanks(ranking, self._usage.capability_requests())
 

@@ -68,14 +68,12 @@ class ToolRanks:
     def names(self, offers: Mapping[str, ToolOffer]) -> dict[str, ToolKey]:
         """The best server's, by the name of each of the found ones of the tools in ``offers``, the
         best first."""
-        best: dict[str, tuple[tuple[int, int, int], str, ToolKey]] = {}
+        best: dict[str, tuple[tuple[int, int, int, str, str], ToolKey]] = {}
         for key, offer in self._offered(offers):
-            name, server, _ = key
-            rank = self._rank(key, offer), server, key
-            if name not in best or rank[:2] < best[name][:2]:
-                best[name] = rank
-        ordered = sorted(best.items(), key=lambda each: (each[1][0], each[0]))
-        return {name: key for name, (_, _, key) in ordered}
+            rank = (*self._rank(key, offer), *key[:2])
+            if key[0] not in best or rank < best[key[0]][0]:
+                best[key[0]] = rank, key
+        return {key[0]: key for _, key in sorted(best.values(), key=lambda each: each[0])}
 
     def _offered(self, offers: Mapping[str, ToolOffer]) -> Iterator[tuple[ToolKey, ToolOffer]]:
         for key in self.ranking:
@@ -86,12 +84,13 @@ class ToolRanks:
 
     def _rank(self, key: ToolKey, offer: ToolOffer) -> tuple[int, int, int]:
         name, server, digest = key
-        health = min(
-            PREFERENCE.index(group.health[server])
-            for group in offer.groups[digest]
-            if server in group.servers
-        )
-        return health, -self.ranking.score(key), -self.use.get(name, 0).bit_length()
+        groups = offer.groups[digest]
+        health = groups[0].health.get(server) if len(groups) == 1 else None
+        if health is None:
+            every = (group.health[server] for group in groups if server in group.servers)
+            health = min(every, key=PREFERENCE.index)
+        use = -self.use[name].bit_length() if name in self.use else 0
+        return PREFERENCE.index(health), -self.ranking.score(key), use
 
 
 def all_matches(offers: Mapping[str, ToolOffer]) -> list[ToolMatch]:

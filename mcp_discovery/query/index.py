@@ -55,7 +55,7 @@ WHOLE: Final = 1 << 20
 #: Postings are swept once so many texts are dead and more than one in ``_SHARE`` of all.
 _DEAD, _SHARE = 256, 8
 #: Of how many definitions the weights are cached: servers share some.
-_CACHED = 1024
+_CACHED = 64
 _NONE = array("I")
 
 K = TypeVar("K", bound=Hashable)
@@ -339,6 +339,7 @@ class SearchIndex:
         self._versions: dict[tuple[object, ...], _Version] = {}
         self._by_server: defaultdict[ServerText, list[_Version]] = defaultdict(list)
         self._by_digest: defaultdict[str, list[_Version]] = defaultdict(list)
+        self._undescribed: dict[str, None] = {}
         #: How many versions have a text, by its number.
         self._members = array("I")
         self._texts = 0
@@ -365,6 +366,7 @@ class SearchIndex:
             self._by_server[server].append(version)
             if version.digest is not None:
                 self._by_digest[version.digest].append(version)
+                self._undescribed[version.digest] = None
             self._todo.append(self._fill(version))
         elif version is before:
             return
@@ -394,11 +396,11 @@ class SearchIndex:
 
     def undescribed(self) -> list[str]:
         """The digests of documents whose definitions of tools are not known yet."""
-        return [digest for digest in self._by_digest if not self.is_described(digest)]
+        return list(self._undescribed)
 
     def is_described(self, digest: str) -> bool:
         """Whether nothing is to be known from the document with ``digest``."""
-        return all(each.is_described for each in self._by_digest.get(digest, ()))
+        return digest not in self._undescribed
 
     def describe(self, digest: str, definitions: Definitions) -> Iterator[None]:
         """Indexes the definitions in a document, in short steps, each of which may be the last;
@@ -419,6 +421,7 @@ class SearchIndex:
                     self._release(before)
                     yield
             version.is_described = True
+        self._check(digest)
 
     def close(self) -> None:
         """Leaves the corpus."""
@@ -434,7 +437,12 @@ class SearchIndex:
         _forget(self._by_server, version.server, version)
         if version.digest is not None:
             _forget(self._by_digest, version.digest, version)
+            self._check(version.digest)
         self._todo.append(self._empty(version))
+
+    def _check(self, digest: str) -> None:
+        if all(each.is_described for each in self._by_digest.get(digest, ())):
+            self._undescribed.pop(digest, None)
 
     def _fill(self, version: _Version) -> Iterator[None]:
         version.numbers.append(self._hold(Text(version.server, "", None), None))
@@ -474,34 +482,38 @@ class SearchIndex:
         most: int | None = None,
         kind: Kind = "tool",
     ) -> Ranking[ToolKey]:
-        """The tools, or what else is of ``kind``, that ``question`` finds, or the best ``most`` and
-        all that equal the last of them; ``scales`` are those of an earlier ranking."""
+        """The tools, or what else is of ``kind``, that ``question`` finds, the best first, or at
+        least the best ``most`` and all that equal the last of them; ``scales`` are those of an
+        earlier ranking."""
         hits = self._search(question, scales)
         found, texts = hits.by_number, self._corpus.texts
         every = hits.every if question.match == "all" else 0
-        numbers: Iterable[int] = compress(range(len(found)), found)
+        numbers = list(compress(range(len(found)), found))
         if kind != "tool":
             numbers = [each for each in self._corpus.others if each < len(found) and found[each]]
         elif most is not None and not every:
             for number in self._corpus.others:
                 if number < len(found):
                     found[number] = 0
-            least = min(nlargest(most, filter(None, found)), default=0)
-            numbers = [number for number in numbers if found[number] >= least]
+            half = max(found, default=0) // 2
+            best = [number for number in numbers if found[number] > half]
+            if len(best) < most:
+                least = min(nlargest(most, filter(None, found)), default=0)
+                best = [number for number in numbers if found[number] >= least]
+            numbers = best
+        numbers.sort(key=found.__getitem__, reverse=True)
         keyed: dict[ToolKey, int] = {}
         for number in numbers:
             hit, text = found[number], texts[number]
             if text is not None and text.kind == kind and hit & every == every:
                 # Of servers that share a name, that of the better one counts.
-                key = text.name, text.server.name, text.digest
-                keyed[key] = max(hit, keyed.get(key, 0))
+                keyed.setdefault((text.name, text.server.name, text.digest), hit)
         return Ranking(question, keyed, hits)
 
     def servers(self, question: Question, *, scales: Scales | None = None) -> Ranking[str]:
         """The ids of the instances that ``question`` finds by what they say of their server or by
         their tools and skills; the score is that of the server's own text and of the best of these
-        together.
-        ``scales`` are those of an earlier ranking."""
+        together. ``scales`` are those of an earlier ranking."""
         hits = self._search(question, scales)
         found, texts = hits.by_number, self._corpus.texts
         every = hits.every if question.match == "all" else 0
@@ -511,7 +523,7 @@ class SearchIndex:
                 by_server[text.server].append(number)
         keyed: dict[str, int] = {}
         for server, numbers in by_server.items():
-            versions = self._by_server[server]
+            versions = self._by_server.get(server, ())
             for version in versions:
                 if len(versions) > 1:
                     numbers = [number for number in version.numbers if found[number]]
@@ -599,8 +611,10 @@ class SearchIndex:
     def _meant(self, word: Word) -> list[Sequence[int]]:
         """The postings of the words that are one slip away from it: the two that most have."""
         postings = self._corpus.postings
-        slips = {*misspelled(word.term), *misspelled(word.shown)}
-        found = [(self._held(each), each) for each in slips if each in postings]
+        slips = {each for each in misspelled(word.term) if each in postings}
+        if word.shown != word.term:
+            slips.update(each for each in misspelled(word.shown) if each in postings)
+        found = [(self._held(each), each) for each in slips]
         found.sort(key=lambda each: (-len(each[0]), each[1]))
         return [held for held, _ in found[:_MOST_MEANT] if held]
 

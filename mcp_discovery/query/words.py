@@ -83,7 +83,7 @@ def _cut(word: str) -> Iterator[tuple[str, bool]]:
         yield word[at:].casefold(), False
 
 
-@lru_cache(16_384)
+@lru_cache(4096)
 def stem(word: str) -> str:
     """``word``, as :func:`words` gives it, without its ending."""
     stemmed: str = _SNOWBALL.stemWord(word)
