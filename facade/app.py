@@ -385,7 +385,7 @@ async def _alive(app: web.Application) -> AsyncIterator[None]:
             ),
         ]
         if (meaning := app.get(MEANING)) is not None:
-            tasks.append(asyncio.create_task(meaning.run(facade.catalog.ready()), name="model"))
+            tasks.append(asyncio.create_task(meaning.run(facade.catalog.ready), name="model"))
         try:
             yield
         finally:

@@ -179,11 +179,11 @@ class Meaning:
         assert self._vectors is not None
         return self._vectors.blend(question, by_words, most, members)
 
-    async def run(self, first: Awaitable[object] | None = None) -> None:
-        """Loads the model in a thread, once ``first`` is over, and embeds what waits for it; then
-        it is used."""
+    async def run(self, first: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Loads the model in a thread, once ``first`` has returned, and embeds what waits for it;
+        then it is used."""
         if first is not None:
-            await first
+            await first()
         started = time.monotonic()
         try:
             self._vectors = await asyncio.to_thread(self._load)

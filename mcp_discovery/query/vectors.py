@@ -48,10 +48,10 @@ class VectorTable:
         self._embedder = embedder
         self._rows = np.zeros((0, embedder.dimensions), np.int8)
         self._scales = np.zeros(0, np.float32)
-        self._known: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._known)
+        """How many texts have a vector; not those of which the model knows nothing."""
+        return int(np.count_nonzero(self._scales))
 
     @property
     def nbytes(self) -> int:
@@ -67,12 +67,10 @@ class VectorTable:
         scale = float(np.abs(found).max()) / 127
         self._rows[number] = np.rint(found / max(scale, 1e-9))
         self._scales[number] = scale
-        self._known.add(number)
 
     def drop(self, number: int) -> None:
         """Forgets a text; its number may be given to another."""
-        if number in self._known:
-            self._known.remove(number)
+        if number < len(self._scales):
             self._scales[number] = 0
 
     def blend(
