@@ -34,6 +34,7 @@ from mcp_discovery.client.settings import (
     OnProgress,
     Permits,
 )
+from mcp_discovery.client.skills import Skill, skills_of
 from mcp_discovery.client.source import ServerChange, Source, StoreSource, Wanted, changes
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.client.transports import SharedHttp
@@ -273,6 +274,16 @@ class Discovery:
         if isinstance(wanted, Query) and "status" not in filters:
             wanted = wanted.but(status="healthy")
         return await self._source.servers(wanted)
+
+    async def skills(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Skill]:
+        """The skills of these servers, by name and server; ``skill="refunds"`` gives those of the
+        servers that have it.
+
+        ``filters`` as for :meth:`servers`. Their files are read with :meth:`session`. Raises as
+        :meth:`connect` does, and :class:`~mcp_discovery.errors.StoreUnavailableError` where the
+        lists of skills cannot be read now.
+        """
+        return await skills_of(await self.servers(tags, **filters), self._source.document)
 
     async def watch(
         self, tags: str | Iterable[str] | None = None, **filters: Any

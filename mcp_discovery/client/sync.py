@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp_types import CallToolResult
 
 from mcp_discovery.client.discovery import Discovery
+from mcp_discovery.client.skills import Skill
 from mcp_discovery.client.source import ServerChange
 from mcp_discovery.client.tool import Tool
 from mcp_discovery.instance import Instance
@@ -70,6 +71,10 @@ class SyncDiscovery:
     def servers(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Instance]:
         """As :meth:`Discovery.servers`."""
         return self._do(self._discovery.servers, tags, **filters)
+
+    def skills(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Skill]:
+        """As :meth:`Discovery.skills`."""
+        return self._do(self._discovery.skills, tags, **filters)
 
     def tools(self, **options: Any) -> list[Any]:
         """As :meth:`Discovery.tools`."""
