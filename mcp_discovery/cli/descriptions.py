@@ -41,7 +41,13 @@ def server(instances: Sequence[Entry], documents: Mapping[str, Entry], *, schema
             **{_label(name): _values(name, instances) for name in _PLAIN},
             "Transport": ", ".join(sorted({each["transport"] for each in instances})),
             "Credentials": auth.get("type"),
-            "Protocol": " ".join([str(protocol.get("era") or ""), *protocol.get("versions", ())]),
+            "Protocol": " ".join(
+                [
+                    str(protocol.get("era") or ""),
+                    *protocol.get("versions", ()),
+                    *protocol.get("bindings", ()),
+                ]
+            ),
             "Calls itself": f"{info.get('name') or ''} {info.get('version') or ''}",
             "Instructions": protocol.get("instructions"),
             "Metadata": ", ".join(f"{k}={v}" for k, v in (first.get("metadata") or {}).items()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -73,8 +73,14 @@ async def get_or_none(api: FacadeApi, path: str) -> Any | None:
 
 
 async def instances_of(api: FacadeApi, server: str) -> list[Mapping[str, Any]]:
-    """The entries of all instances of that name, or else of the one with that id."""
-    listed = await get(api, "/servers", [("status", "all"), ("name", server)])
-    found: list[Mapping[str, Any]] = listed["servers"]
-    one = None if found else await get_or_none(api, f"/servers/{quote(server, safe='')}")
-    return found if one is None else [one]
+    """The entries of all instances of that name, or else of the one with that id, or else of the
+    A2A agent of that name."""
+    wanted = [("status", "all"), ("name", server)]
+    found: list[Mapping[str, Any]] = (await get(api, "/servers", wanted))["servers"]
+    if found:
+        return found
+    if (one := await get_or_none(api, f"/servers/{quote(server, safe='')}")) is not None:
+        return [one]
+    with suppress(InvalidInputError):  # a facade of a release before agents
+        found = (await get(api, "/servers", [*wanted, ("kind", "agent")]))["servers"]
+    return found

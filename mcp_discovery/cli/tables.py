@@ -118,6 +118,7 @@ CELLS: Mapping[str, Callable[[Mapping[str, Any]], str | Text]] = {
     "URL": address,
     "REASON": lambda entry: entry["reason"],
     "WHY": lambda entry: entry.get("why") or "",
+    "KIND": lambda entry: entry.get("kind") or "server",
     "TRANSPORT": lambda entry: entry["transport"],
     "ZONE": lambda entry: entry.get("zone") or "",
     "OWNER": lambda entry: entry.get("owner") or "",

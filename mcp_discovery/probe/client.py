@@ -82,6 +82,10 @@ class Probe:
         """
         raise NotImplementedError
 
+    async def introspect(self, timeout: float) -> Introspection:
+        """Read all that the server offers; raises where a part of it cannot be read."""
+        return await self.refresh(timeout)
+
     async def refresh(self, timeout: float) -> Introspection:
         """All that is known of what the server offers, and is read now where it was not.
 

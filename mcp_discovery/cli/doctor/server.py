@@ -17,11 +17,12 @@ from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.probe import (
     BadAnswerError,
     Introspection,
-    McpProbe,
     ProbeError,
     ServerTls,
+    probe_of,
     probing_session,
 )
+from mcp_discovery.record import A2A
 from mcp_discovery.tls_files import TLSFiles
 
 Entry = Mapping[str, Any]
@@ -109,56 +110,61 @@ async def _check_mcp(case: Case, entry: Entry, url: str) -> AsyncIterator[Doctor
         yield _steps_left(2)
         return
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    spoken = "A2A" if entry["transport"] == A2A else "MCP"
     async with probing_session(aiohttp.TCPConnector()) as http:
+        how: dict[str, Any] = {"session": http, "headers": headers, "tls": tls}
         try:
-            probe = McpProbe(
-                url, transport=entry["transport"], session=http, headers=headers, tls=tls
-            )
+            probe = probe_of(url, transport=entry["transport"], **how)
+        except ValueError as error:
+            yield wrong(f"{url} cannot be asked: {error}", "register it by a URL of its transport")
+            yield _steps_left(2)
+            return
+        try:
             await probe.connect(case.timeout)
-            era = probe.era
             offered = await probe.introspect(case.timeout)
         except BadAnswerError as error:
-            advice = "see that its URL is that of MCP, and the server's log"
+            advice = f"see that its URL is that of {spoken}, and the server's log"
             if error.wants_credentials:
                 advice = "give its bearer token in MCP_DISCOVERY_SERVER_TOKEN"
             if error.refuses_host:
                 advice = "allow that host in the server's protection against DNS rebinding"
-            yield wrong(f"{url} does not answer as MCP: {error}", advice)
+            yield wrong(f"{url} does not answer as {spoken}: {error}", advice)
             yield _steps_left(2)
             return
-        except (ProbeError, ValueError) as error:
+        except ProbeError as error:
             advice = "see the server's log, and whether what listens there is the server"
-            yield wrong(f"{url} does not answer MCP: {error}", advice)
+            yield wrong(f"{url} does not answer {spoken}: {error}", advice)
             yield _steps_left(2)
             return
         finally:
             await probe.close()
-    yield ok(f"{url} speaks MCP ({era}, {', '.join(offered.versions)})")
+    facts = ", ".join(filter(None, (offered.era, *offered.versions)))
+    yield ok(f"{url} speaks {spoken} ({facts})")
     for finding in offered.findings:
         yield wrong(f"its answers are not all right: {finding}", "mend the server")
-    yield await _compare_tools(case, entry, offered)
+    yield await _compare(case, entry, "tools" if spoken == "MCP" else "skills", offered)
 
 
-async def _compare_tools(case: Case, entry: Entry, offered: Introspection) -> DoctorFinding:
+async def _compare(case: Case, entry: Entry, what: str, offered: Introspection) -> DoctorFinding:
     try:
         async with case.api() as api:
             path = f"/servers/{quote(str(entry['id']), safe='')}/capabilities"
-            listed = (await get(api, path))["tools"]
+            listed = (await get(api, path))[what]
     except DiscoveryError as error:
-        return unchecked(f"whether its tools are those that are listed: {error}")
-    offers = {str(each.get("name")): each for each in offered.tools}
+        return unchecked(f"whether its {what} are those that are listed: {error}")
+    offers = {str(each.get("name")): each for each in getattr(offered, what)}
     known = {str(each.get("name")): each for each in listed}
     if offers == known:
-        return ok(f"its tools are those that are listed: {len(offers)}")
+        return ok(f"its {what} are those that are listed: {len(offers)}")
     differ = [name for name in offers.keys() & known.keys() if offers[name] != known[name]]
     parts = (
         ("not listed", sorted(offers.keys() - known.keys())),
         ("listed but not offered", sorted(known.keys() - offers.keys())),
         ("of another definition", sorted(differ)),
     )
-    differences = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in parts if names)
+    differences = "; ".join(f"{how}: {', '.join(names[:5])}" for how, names in parts if names)
     advice = "wait for the next reading; where it stays so, see the log of its sidecar or facade"
-    return wrong(f"its tools are not those that are listed ({differences})", advice)
+    return wrong(f"its {what} are not those that are listed ({differences})", advice)
 
 
 def _steps_left(step: int) -> DoctorFinding:

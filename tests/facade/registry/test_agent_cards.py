@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mcp_discovery.facade.registry.cards import AGENT_CARD
-from tests.facade.harness import Client, served
+from tests.facade.harness import Client, leased, served
+from tests.facade.mcp.wire import modern
 from tests.servers.scripted_agent import SKILL, ScriptedAgent, hangs, replies, scripted_agent
 from tests.stores.waiting import NotYet, until
 
@@ -35,6 +36,31 @@ async def test_it_is_listed_with_what_its_card_says(ask: Client, agent: Scripted
     assert entry["exampleQueries"] == SKILL["examples"]
     assert entry["protocol"]["bindings"] == ["JSONRPC"]
     assert (await ask("GET", "/servers?kind=agent&capability=Book a trip")).ids == ["travel-1"]
+
+
+async def test_it_is_found_by_what_its_skills_are_said_to_do(
+    ask: Client, agent: ScriptedAgent
+) -> None:
+    await post(ask, agent)
+    await ask("POST", "/servers", leased("rail", name="rail", capabilities=["timetable"]))
+
+    async def found() -> bool:
+        for words in ("hotels", "book me a train tomorrow", "booking"):  # text, example, tag
+            reply = await ask("GET", f"/servers?kind=agent&q={words}")
+            if reply.ids != ["travel-1"]:
+                raise NotYet(words)
+        return True
+
+    await until(found, timeout=10, what="its skills being searched")
+    assert (await ask("GET", "/servers?q=hotels")).ids == []
+    assert (await ask("GET", "/skills")).json["skills"] == []
+    [skill] = (await ask("GET", "/skills?kind=agent")).json["skills"]
+    assert (skill["name"], skill["servers"]) == ("Book a trip", 1)
+    for kind, wanted in (({}, []), ({"kind": ["agent"]}, ["travel-1"])):
+        call = {"name": "find_servers", "arguments": {"q": "hotels", **kind}}
+        answer = (await modern(ask, "tools/call", call)).json["result"]["structuredContent"]
+        assert [each["id"] for each in answer["servers"]] == wanted
+    assert (await ask("GET", "/tools?kind=all&q=hotels")).json["tools"] == []
 
 
 async def test_what_the_registrant_says_comes_first_and_the_rest_follows_the_card(

@@ -52,6 +52,7 @@ async def test_wide_servers(here: Cluster) -> None:
     ended = await here.ask("servers", "--wide", "--name", "odd")
     head, row = ended.out.splitlines()
     assert head.split()[7:] == [
+        "KIND",
         "TRANSPORT",
         "ZONE",
         "OWNER",
