@@ -59,6 +59,8 @@ _ANSWER = 15.0
 _POLL = 20.0
 #: How many tools a search finds at most.
 _MOST_FOUND = 1000
+#: How many bytes of a question are asked: more words than a search reads, and no URL too long.
+_LONGEST_QUESTION = 1300
 #: The largest event in bytes, enough for a snapshot of some 100,000 instances.
 _EVENT_BYTES = 512 * 2**20
 #: The first and the largest bound of the random pause, in seconds, before the next attempt to reach
@@ -99,7 +101,8 @@ class FacadeSource(Source):
             within = Query()  # ``match`` is said once, for tags and words
         # In every status: the client knows who can be called.
         filters = [each for each in within.but(status=()).params if each[0] != "match"]
-        params = [("q", question.text), ("match", question.match), ("limit", str(_MOST_FOUND))]
+        params = [("q", _line(question.text)), ("match", question.match)]
+        params.append(("limit", str(_MOST_FOUND)))
         params += filters
         answer = await self._ask("GET", "/tools", params=params)
         return [
@@ -360,3 +363,10 @@ def _why(error: httpx2.TransportError) -> str:
     if isinstance(error, httpx2.ConnectTimeout):
         return "no connection in time; is the facade running there?"
     return connection_sentence(error, _REMEDIES)
+
+
+def _line(text: str) -> str:
+    """The beginning of ``text`` as a query string takes it: in one line."""
+    plain = "".join(each if each.isprintable() else " " for each in text[:_LONGEST_QUESTION])
+    line = " ".join(plain.split()).encode(errors="ignore")
+    return line[:_LONGEST_QUESTION].decode(errors="ignore")

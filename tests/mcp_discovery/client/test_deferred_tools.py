@@ -179,6 +179,24 @@ async def test_what_was_found_stays_in_the_conversation(few: tuple[Client, Serve
         assert result["is_error"] is True
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Please do this:\n\n1. Send an email.\r\n\t2. That is all.\x00",
+        "send an email " + "and then wait for what they answer " * 1_000,
+        "send an email " + "天気" * 2_000 + "\ud800",
+    ],
+    ids=["lines", "long", "unspaced"],
+)
+async def test_a_model_asks_as_models_do(few: tuple[Client, Servers], text: str) -> None:
+    ask, _ = few
+    async with Discovery(ask.url) as d:
+        await d.tools(format="anthropic", defer=True)
+        answer = await d.dispatch(search("anthropic", text))
+        assert not answer.get("is_error"), answer
+        assert any("send_email" in each["tool_name"] for each in answer["content"])
+
+
 async def test_a_search_that_finds_nothing_and_one_that_asks_nothing(
     few: tuple[Client, Servers],
 ) -> None:
