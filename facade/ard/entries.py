@@ -45,6 +45,8 @@ OWN_TERMS = "https://mcp-discovery.github.io/ns#"
 #: How a server is: its status, why, and since when.
 HEALTH_TERMS = ("health", "healthReason", "healthSince")
 _CONTEXT = [BASE_CONTEXT, {term: OWN_TERMS + term for term in HEALTH_TERMS}]
+#: That of a result, which says why it was found.
+RESULT_CONTEXT = [BASE_CONTEXT, {term: OWN_TERMS + term for term in (*HEALTH_TERMS, "why")}]
 #: How many entries are kept made; then it is begun anew, without those of servers that are gone.
 _MOST_KEPT = 50_000
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")

@@ -118,6 +118,7 @@ class ArdResult(ArdTerms):
     """One server, and how well it fits. The score is no judgement of trust or safety."""
 
     score: int = Field(ge=0, le=100)
+    why: str = Field(description="Which words were found.")
     source: str
 
 

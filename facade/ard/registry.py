@@ -8,21 +8,18 @@ Section 5.3 of ARD v0.91. There are no other registries that it would ask (5.4):
 from __future__ import annotations
 
 import asyncio
-import base64
 import heapq
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel
 
 from mcp_discovery.facade.access.parts import parts_of
-from mcp_discovery.facade.ard.entries import ARD_ENTRIES, PATH, ArdEntry
+from mcp_discovery.facade.ard.entries import ARD_ENTRIES, PATH, RESULT_CONTEXT, ArdEntry
+from mcp_discovery.facade.ard.listing import PAGE_SIZE, agents
 from mcp_discovery.facade.ard.models import (
     MOST_ENTRIES,
     ArdEntryModel,
@@ -37,15 +34,14 @@ from mcp_discovery.facade.ard.models import (
 )
 from mcp_discovery.facade.ard.terms import (
     Constraints,
-    read_expression,
     resolve,
     values_at,
 )
+from mcp_discovery.facade.ard.tokens import bad_token, decode, encode
 from mcp_discovery.facade.connections.requests import parsed
 from mcp_discovery.facade.http.body import read_object
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.parameters import once
 from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.facade.http.problems import ProblemError, reshape
 from mcp_discovery.facade.http.slashes import without_needless_slashes
@@ -56,13 +52,13 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.search_index import SEARCH
-from mcp_discovery.query.index import Scales, are_scales
+from mcp_discovery.query.index import Ranking, Scales, are_scales
 from mcp_discovery.query.question import Question
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: How many entries a page of a search and of the list have, and how many values a facet.
-_RESULTS, _LISTED, _BUCKETS = 10, 20, 20
+#: How many entries a page of a search has, and how many values a facet.
+_RESULTS, _BUCKETS = 10, 20
 #: Appendix B, and for what it has no code that of the same APIs elsewhere.
 _CODES: Mapping[int, str] = {
     401: "UNAUTHENTICATED",
@@ -74,22 +70,18 @@ _CODES: Mapping[int, str] = {
 
 
 class Match(NamedTuple):
-    """An entry that a search finds.
-
-    ``key`` is what it is sorted by, that of its best instance; ``share`` how well it fits, from 0
-    to 1.
-    """
+    """An entry that a search finds. ``key`` is what it is sorted by, that of its best instance,
+    whose id is the last of it."""
 
     entry: ArdEntry
     key: list[Any]
-    share: float
 
 
 class Matches(NamedTuple):
-    """The entries that a search finds, in no order, and the scales of its ranking."""
+    """The entries that a query finds, in no order, and where it has words their ranking."""
 
     found: Sequence[Match]
-    scales: Scales = ()
+    ranking: Ranking[str] | None = None
 
 
 def reshape_error(request: web.Request, response: web.StreamResponse) -> None:
@@ -117,20 +109,22 @@ async def search(request: web.Request) -> web.Response:
     made_for = tag_of(asked.query.model_dump(mode="json"))
     scales, last = None, None
     if asked.page_token:
-        last, scales = _decode(asked.page_token, made_for, list, list)
+        last, scales = decode(asked.page_token, made_for, list, list)
         if not _is_key(last) or not are_scales(scales):
-            raise _bad_token()
-    matches = await _matching(request, asked.query, None if scales is None else tuple(scales))
-    behind = [each for each in matches.found if last is None or each.key > last]
+            raise bad_token()
+    scales = None if scales is None else tuple(scales)
+    matches, ranking = await _matching(request, asked.query, scales)
+    assert ranking is not None  # a search has words
+    behind = [each for each in matches if last is None or each.key > last]
     await asyncio.sleep(0)
     size = min(asked.page_size or _RESULTS, MOST_ENTRIES)
     page = heapq.nsmallest(size, behind, key=attrgetter("key"))
     base = parts_of(request)[REGISTRY_INDEX].addresses.base(request)
-    answer: dict[str, Any] = {"results": [_result(each, base) for each in page]}
+    answer: dict[str, Any] = {"results": [_result(each, ranking, base) for each in page]}
     if asked.federation == "referrals":
         answer["referrals"] = []
     if len(page) < len(behind):
-        answer["pageToken"] = _encode(made_for, page[-1].key, matches.scales)
+        answer["pageToken"] = encode(made_for, page[-1].key, ranking.scales)
     return json_response(answer, view)
 
 
@@ -146,43 +140,6 @@ async def explore(request: web.Request) -> web.Response:
             counts[field].update(set(values_at(match.entry, path)))
     facets = {each.field: _buckets(each, counts[each.field]) for each in asked.result_type.facets}
     return json_response({"resultType": "facets", "facets": facets}, view)
-
-
-async def agents(request: web.Request) -> web.Response:
-    """All entries, page by page; only the healthy unless the filter has `health`.
-
-    `filter` is `term = value, value AND …`; `createdAfter > …` and `updatedAfter > …` are moments,
-    and `displayName` is a part of the name. `orderBy` is by `identifier` unless it is given.
-    """
-    text, order = once(request, "filter") or "", once(request, "orderBy") or ""
-    constraints = read_expression(text) if text else Constraints.of(())
-    by = _order(order)
-    view = view_of(request)
-    parts = parts_of(request)
-    found = [each async for each in sliced(await parts[ARD_ENTRIES].all()) if constraints.fit(each)]
-    for path, descending in reversed([*by, ("identifier", False)]):
-        await asyncio.sleep(0)
-        found.sort(key=partial(_key, path), reverse=descending)
-    start, made_for = 0, tag_of(text, order)
-    if token := once(request, "pageToken"):
-        *keys, urn = _decode(token, made_for, *(str for _ in by), str)
-        start = bisect_left(found, True, key=lambda entry: _follows(entry, by, keys, urn))
-    end = start + min(_page_size(request), MOST_ENTRIES)
-    page = found[start:end]
-    beside: dict[str, object] = {"total": len(found)}
-    if end < len(found):
-        last = page[-1]
-        keys = [_key(path, last) for path, _ in by]
-        beside["pageToken"] = _encode(made_for, *keys, last.identifier)
-    base = parts[REGISTRY_INDEX].addresses.base(request)
-    return tagged(
-        request,
-        tag_of(base, beside, b"".join(each.digest for each in page)),
-        lambda: list_json.with_members(
-            b'{"items":[%b]}' % b",".join(each.json(base) for each in page), beside
-        ),
-        {list_json.REVISION: list_json.position(view)},
-    )
 
 
 async def agent(request: web.Request) -> web.Response:
@@ -232,7 +189,7 @@ async def _matching(request: web.Request, query: ArdQuery, scales: Scales | None
     if query.text is None:
         return Matches(
             [
-                Match(entry, [], 0.0)
+                Match(entry, [])
                 async for entry in sliced(await entries.all())
                 if constraints.fit(entry)
             ]
@@ -248,8 +205,8 @@ async def _matching(request: web.Request, query: ArdQuery, scales: Scales | None
             continue
         key, known = [*ranks.key(instance), id], best.get(entry.identifier)
         if known is None or key < known.key:
-            best[entry.identifier] = Match(entry, key, ranks.ranking.share(id))
-    return Matches(list(best.values()), ranks.ranking.scales)
+            best[entry.identifier] = Match(entry, key)
+    return Matches(list(best.values()), ranks.ranking)
 
 
 def _is_key(key: list[Any]) -> bool:
@@ -257,13 +214,16 @@ def _is_key(key: list[Any]) -> bool:
     return [type(each) for each in key] == [int, int, int, str, str]
 
 
-def _result(match: Match, base: str) -> dict[str, Any]:
+def _result(match: Match, ranking: Ranking[str], base: str) -> dict[str, Any]:
     terms = {
         term: value for term, value in match.entry.terms.items() if term != "representativeQueries"
     }
+    id = match.key[-1]
     return terms | {
+        "@context": RESULT_CONTEXT,
         "url": match.entry.url(base),
-        "score": max(1, round(100 * match.share)),
+        "score": max(1, round(100 * ranking.share(id))),
+        "why": ranking.why(id),
         "source": base + PATH,
     }
 
@@ -278,83 +238,6 @@ def _buckets(facet: ArdFacet, counts: Counter[str]) -> dict[str, Any]:
     if others := -sum(count for count, _ in shown[limit:]):
         found["otherCount"] = others
     return found
-
-
-#: By how many terms a list is sorted at most.
-_MOST_SORTS = 4
-#: What a list may be sorted by, in the words of the specification as well.
-_SORTS: Mapping[str, str] = {
-    **{term: term for term in ("identifier", "displayName", "type", "version", "health")},
-    **dict.fromkeys(("name", "display_name"), "displayName"),
-    **dict.fromkeys(("updatedAt", "updated_at"), "updatedAt"),
-    **dict.fromkeys(("createdAt", "created_at"), "createdAt"),
-}
-
-
-def _order(text: str) -> list[tuple[str, bool]]:
-    """The terms of ``orderBy``, each with whether it descends; raises :class:`ProblemError`."""
-    found = []
-    for part in filter(None, map(str.strip, text.split(","))):
-        name, _, way = part.partition(" ")
-        if name not in _SORTS or way.strip().upper() not in ("", "ASC", "DESC"):
-            detail = (
-                f"orderBy: {part[:100]!r} is no order; write for example updatedAt DESC, "
-                f"displayName, of {', '.join(dict.fromkeys(_SORTS.values()))}"
-            )
-            raise ProblemError(400, "bad-order", detail)
-        found.append((_SORTS[name], way.strip().upper() == "DESC"))
-    return found[:_MOST_SORTS]
-
-
-def _key(path: str, entry: ArdEntry) -> str:
-    if path == "createdAt":
-        return entry.published.isoformat() if entry.published is not None else ""
-    return str(entry.terms.get(path, ""))
-
-
-def _follows(
-    entry: ArdEntry, by: Iterable[tuple[str, bool]], keys: Iterable[str], urn: str
-) -> bool:
-    """Whether ``entry`` stands behind the one that has ``keys`` and the identifier ``urn``."""
-    for (path, descending), last in zip(by, keys, strict=True):
-        if (key := _key(path, entry)) != last:
-            return (key > last) is not descending
-    return entry.identifier > urn
-
-
-def _page_size(request: web.Request) -> int:
-    text = once(request, "pageSize") or str(_LISTED)
-    if not (text.isascii() and text.isdigit() and int(text[:18]) > 0):
-        detail = f"pageSize: {text[:100]!r} is no whole number from 1 to {MOST_ENTRIES}"
-        raise ProblemError(400, "out-of-bounds", detail)
-    return int(text[:18])
-
-
-def _encode(made_for: str, *behind: object) -> str:
-    data = orjson.dumps([made_for, *behind])
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _decode(token: str, made_for: str, *kinds: type) -> list[Any]:
-    """What :func:`_encode` put in; raises :class:`ProblemError` (400) for anything else."""
-    try:
-        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        content = orjson.loads(data)
-    except ValueError:
-        content = None
-    if isinstance(content, list) and content and content[0] == made_for:
-        behind = content[1:]
-        if len(behind) == len(kinds) and all(map(isinstance, behind, kinds)):
-            return behind
-    raise _bad_token()
-
-
-def _bad_token() -> ProblemError:
-    detail = (
-        "pageToken: is not one of this query; send back the pageToken of the page before with the "
-        "same query, or leave it out to begin anew"
-    )
-    return ProblemError(400, "bad-cursor", detail)
 
 
 #: What is posted to and only reads.
@@ -393,7 +276,7 @@ OPERATIONS = (
             Parameter(
                 "pageSize",
                 f"How many entries, {MOST_ENTRIES} at most.",
-                {"type": "integer", "minimum": 1, "default": _LISTED},
+                {"type": "integer", "minimum": 1, "default": PAGE_SIZE},
             ),
             Parameter("pageToken", "The `pageToken` of the page before.", _TEXT),
             IF_NONE_MATCH,

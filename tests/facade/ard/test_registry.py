@@ -101,6 +101,8 @@ async def test_a_search_finds_the_healthy_with_whole_scores(some: Client) -> Non
         assert each["source"] == f"{some.url}{ARD}/"
         assert each["health"] == "healthy"
         assert "representativeQueries" not in each
+        assert each["why"].startswith("matched: weather")
+        assert each["@context"][1]["why"] == "https://mcp-discovery.github.io/ns#why"
     assert "referrals" not in answer
     assert (await search(some, "weather", federation="referrals"))["referrals"] == []
     for mode in ("none", "auto", None):
