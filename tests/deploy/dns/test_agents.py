@@ -10,8 +10,9 @@ import pytest
 
 from tests.deploy.dns.test_forwarding import SNIPPETS, ran
 from tests.deploy.dns.test_page import blocks, dig, rows
-from tests.facade.harness import leased
-from tests.programs import AskedFacade, command, facade
+from tests.facade.access.tokens import bearer
+from tests.mcp_discovery.cli.test_dns_zone import listed_by
+from tests.programs import AskedFacade, command
 from tests.stores import ports
 from tests.stores.waiting import NotYet, until
 
@@ -24,20 +25,7 @@ async def listing(tmp_path: Path) -> AsyncIterator[AskedFacade]:
     """A facade with the servers of the page's table."""
     folder = tmp_path / "facade"
     folder.mkdir()
-    said = {
-        "MCP_DISCOVERY_PUBLIC_URL": "https://mcp.example.com",
-        "MCP_DISCOVERY_TRY_ADVERTISED": "false",  # whatever answers there
-    }
-    async with (
-        facade(folder, "embedded:", **said) as one,
-        aiohttp.ClientSession() as session,
-    ):
-        for id, name, _, url in rows():
-            async with session.post(
-                f"{one.url}/servers", json=leased(id, name=name, url=url)
-            ) as response:
-                assert response.status == 201
-            await one.until_status(id, "healthy", 10)
+    async with listed_by(folder, [(id, name, url) for id, name, _, url in rows()]) as one:
         yield one
 
 
@@ -74,7 +62,7 @@ async def test_the_zone_is_served_as_the_page_says_and_followed(
         for line, lines in said:
             await answered(line, lines)
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(headers=bearer("registrar")) as session,
             session.delete(f"{listing.url}/servers/weather-1") as response,
         ):
             assert response.status == 204

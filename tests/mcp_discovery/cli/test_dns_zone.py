@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,32 @@ import dns.zone
 import pytest
 
 from mcp_discovery.cli.dns_zone import zone
+from tests.facade.access.tokens import bearer, knowing_sidecars
 from tests.facade.harness import leased
 from tests.programs import AskedFacade, command, facade
 
 DOMAIN = "agents.example.com"
 FACADE = "https://mcp.example.com"
+
+
+@asynccontextmanager
+async def listed_by(
+    folder: Path, servers: Iterable[tuple[str, str, str]]
+) -> AsyncIterator[AskedFacade]:
+    """A facade with these servers (id, name, URL), which tries no address of them: it is told of
+    them by somebody whom it knows."""
+    known, _ = knowing_sidecars(folder)
+    said = known | {"MCP_DISCOVERY_PUBLIC_URL": FACADE, "MCP_DISCOVERY_TRY_ADVERTISED": "false"}
+    async with (
+        facade(folder, "embedded:", **said) as one,
+        aiohttp.ClientSession(headers=bearer("registrar")) as session,
+    ):
+        for id, name, url in servers:
+            body = leased(id, name=name, url=url)
+            async with session.post(f"{one.url}/servers", json=body) as response:
+                assert response.status == 201, await response.text()
+            await one.until_status(id, "healthy", 10)
+        yield one
 
 
 def entry(name: str, id: str, url: str | None, **more: Any) -> dict[str, Any]:
@@ -158,8 +181,7 @@ def test_an_index_that_is_too_long_for_a_response_is_left_out() -> None:
 
 
 async def test_the_command(tmp_path: Path) -> None:
-    async with facade(tmp_path, "embedded:", MCP_DISCOVERY_PUBLIC_URL=FACADE) as one:
-        await registered(one)
+    async with listed_by(tmp_path, [("weather-1", "weather", "http://10.0.0.7:8001/mcp")]) as one:
         at = ("--facade", one.url)
         file, link = tmp_path / "agents.zone", tmp_path / "link"
         file.write_text("as it was")
@@ -182,16 +204,6 @@ async def test_the_command(tmp_path: Path) -> None:
         assert set(read(nobody.out)) == {
             f"{label}._agents SVCB" for label in ("_entries", "_search", "_index")
         }
-
-
-async def registered(at: AskedFacade) -> None:
-    body = leased("weather-1", name="weather", url="http://10.0.0.7:8001/mcp")
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{at.url}/servers", json=body) as it,
-    ):
-        assert it.status == 201
-    await at.until_status("weather-1", "healthy", 10)
 
 
 @pytest.mark.parametrize(
