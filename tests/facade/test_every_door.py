@@ -14,6 +14,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import modern
 from tests.programs import command
+from tests.stores.waiting import until
 
 SERVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "sky": (
@@ -56,16 +57,22 @@ QUESTIONS = (
 )
 
 
-@pytest.fixture(scope="module")
-async def doors() -> AsyncIterator[Client]:
-    """A facade with some servers, one of them not well."""
-    async with EmbeddedStore() as store, served(store) as ask:
+@pytest.fixture(scope="module", params=["none", "wordllama"])
+async def doors(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """A facade with some servers, one of them not well, by words alone and with a model."""
+    async with EmbeddedStore() as store, served(store, semantic=request.param) as ask:
         for name, (description, tools) in SERVERS.items():
             document = {"tools": [{"name": t, "description": d} for t, d in tools.items()]}
             more: dict[str, Any] = {"description": description, "document": document}
             more |= {"health": {"status": "degraded"}} if name == "travel" else {}
             reply = await ask("POST", "/servers", leased(name, name=name, **more))
             assert reply.status == 201, reply.body
+
+        async def loaded() -> bool:
+            semantic = (await ask("GET", "/status")).json.get("semantic", {"state": "ready"})
+            return bool(semantic["state"] == "ready")
+
+        await until(loaded, timeout=60, what="the model being loaded")
         yield ask
 
 
