@@ -83,7 +83,7 @@ def export(
     everything = params == [("status", "all")] and not for_hosts
 
     async def work() -> None:
-        from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.facade_connection import every_entry, facade_api, get
         from mcp_discovery.cli.hints import hints
         from mcp_discovery.cli.host_files import mcp_json, vscode
 
@@ -96,7 +96,7 @@ def export(
                 count = len(content["connections"])
             elif format == "servers":
                 if everything:
-                    entries = (await get(api, "/servers", params))["servers"]
+                    entries = await every_entry(api)
                 content = {"servers": [registration_body(each) for each in entries]}
                 count = len(entries)
             else:

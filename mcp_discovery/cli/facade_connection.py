@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from mcp_discovery.errors import (
     InvalidInputError,
     RegistrationLostError,
 )
+from mcp_discovery.record import AGENT
 
 #: Seconds that a response may take: a list of 100,000 servers takes some.
 _TIMEOUT = 15.0
@@ -72,15 +73,21 @@ async def get_or_none(api: FacadeApi, path: str) -> Any | None:
         return None
 
 
-async def instances_of(api: FacadeApi, server: str) -> list[Mapping[str, Any]]:
-    """The entries of all instances of that name, or else of the one with that id, or else of the
-    A2A agent of that name."""
-    wanted = [("status", "all"), ("name", server)]
-    found: list[Mapping[str, Any]] = (await get(api, "/servers", wanted))["servers"]
-    if found:
-        return found
-    if (one := await get_or_none(api, f"/servers/{quote(server, safe='')}")) is not None:
-        return [one]
-    with suppress(InvalidInputError):  # a facade of a release before agents
-        found = (await get(api, "/servers", [*wanted, ("kind", "agent")]))["servers"]
+async def every_entry(api: FacadeApi, *filters: tuple[str, str]) -> list[Mapping[str, Any]]:
+    """The entries of every kind and in every status."""
+    wanted = [("status", "all"), *filters]
+    try:
+        listed = await get(api, "/servers", [*wanted, ("kind", "all")])
+    except InvalidInputError:  # a facade of a release before agents, which lists servers alone
+        listed = await get(api, "/servers", wanted)
+    found: list[Mapping[str, Any]] = listed["servers"]
     return found
+
+
+async def instances_of(api: FacadeApi, server: str) -> list[Mapping[str, Any]]:
+    """The entries of all instances of that name, those of a server before those of an A2A agent, or
+    else of the one with that id."""
+    found = await every_entry(api, ("name", server))
+    found = [each for each in found if each.get("kind") != AGENT] or found
+    one = None if found else await get_or_none(api, f"/servers/{quote(server, safe='')}")
+    return found if one is None else [one]

@@ -64,11 +64,11 @@ def register(
     ask = not (yes or json) and sys.stdin.isatty() and sys.stdout.isatty() and file != "-"
 
     async def work() -> int:
-        from mcp_discovery.cli.facade_connection import facade_api, get
+        from mcp_discovery.cli.facade_connection import every_entry, facade_api
         from mcp_discovery.cli.register_plan import compare
 
         async with facade_api(facade, facade_token, facade_token_file) as api:
-            listed = (await get(api, "/servers", {"status": "all"}))["servers"]
+            listed = await every_entry(api)
             plan = compare(wanted, listed, prune=prune)
             if not json:
                 _print_plan(plan)

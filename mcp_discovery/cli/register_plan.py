@@ -12,7 +12,8 @@ from typing import Any
 
 from mcp_discovery.document import KINDS
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
-from mcp_discovery.record import Record
+from mcp_discovery.probe.offer import FROM_CARD
+from mcp_discovery.record import AGENT, Record
 from mcp_discovery.record_fields import FROM_SERVER, GIVEN
 
 #: Where a server's metadata names the file that it was registered from.
@@ -146,9 +147,11 @@ def _is_of(entry: Mapping[str, Any], source: str | None) -> bool:
 def _differences(server: PlannedServer, entry: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     assert server.record is not None
     wanted = server.record.to_dict()
+    # The server may have given it.
+    from_there = {*FROM_SERVER, *(FROM_CARD if server.record.kind == AGENT else ())}
     for name in GIVEN:
-        if name in FROM_SERVER and name not in server.body:
-            continue  # The server may have given it.
+        if name in from_there and name not in server.body:
+            continue
         before, after = entry.get(name), wanted.get(name)
         if (before or None) != (after or None):
             yield name, before, after

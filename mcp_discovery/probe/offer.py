@@ -18,6 +18,8 @@ from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_label, to_semver, 
 
 #: How many example queries registries want (ARD, 4.2).
 RECOMMENDED = range(2, 6)
+#: The fields of a record that an agent's card gives besides those that any server does.
+FROM_CARD = ("auth", "exampleQueries")
 _LONGEST_NAME = 256
 _LONGEST_TITLE = 200
 _LONGEST_DESCRIPTION = 4096

@@ -48,3 +48,21 @@ async def listed(own: AskedFacade) -> dict[str, Any]:
         raise NotYet("no agent")
 
     return await until(found, timeout=15, what="the agent being listed")
+
+
+async def test_a_file_of_servers_may_have_agents(tmp_path: Path) -> None:
+    async with facade(tmp_path, "embedded:") as own, scripted_agent() as agent:
+        file = tmp_path / "agents.json"
+        entry = {"id": "travel-1", "name": "travel", "kind": "agent", "url": agent.url}
+        file.write_text(json.dumps({"source": "test", "servers": [entry]}))
+        here = ("--facade", own.url)
+        for says in ("1 to add", "1 the same"):
+            ended = await command("register", str(file), "--prune", "--yes", *here)
+            assert ended.code == 0 and says in ended.err, ended
+        copy = await command("export", "--format", "servers", *here)
+        assert json.loads(copy.out)["servers"][0]["kind"] == "agent"
+        other = {"id": "other-1", "name": "other", "url": "http://127.0.0.1:9"}
+        file.write_text(json.dumps({"source": "test", "servers": [other]}))
+        ended = await command("register", str(file), "--prune", "--yes", *here)
+        assert ended.code == 0, ended
+        assert (await own.servers("kind=all&status=all")).keys() == {"other-1"}
