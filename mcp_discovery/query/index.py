@@ -533,9 +533,11 @@ class SearchIndex:
         return Ranking(question, keyed, hits)
 
     def cost(self, question: Question) -> int:
-        """About how many postings are read for ``question``."""
+        """About how many postings are read for ``question``; to compare a text's meaning takes as
+        long as two."""
         postings = self._corpus.postings
-        return sum(len(postings.get(word.term, ())) for word in question.words)
+        compared = 2 * len(self._corpus.texts) if self._corpus.knows_meaning else 0
+        return compared + sum(len(postings.get(word.term, ())) for word in question.words)
 
     def _search(self, question: Question, scales: Scales | None) -> Hits:
         words = question.words
