@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from aiohttp import web
 
@@ -36,10 +36,13 @@ def once(request: web.Request, name: str) -> str | None:
 
     Raises as :func:`every`, and where it is given twice with different values.
     """
-    given = every(request, name)
-    if len(set(given)) > 1:
-        raise ProblemError(400, "repeated-parameter", f"give {name} once", parameter=name)
-    return given[0] if given else None
+    return _single(name, every(request, name))
+
+
+def sentence(request: web.Request, name: str) -> str | None:
+    """As :func:`once`, for a text of several lines: what separates its words is one space each."""
+    values = [" ".join(value.split()) for value in request.query.getall(name, [])]
+    return _single(name, _checked(name, values))
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:
@@ -86,6 +89,12 @@ def flag(request: web.Request, name: str) -> bool:
     """``true`` or ``false``, false where it is absent; raises :class:`ProblemError` otherwise."""
     text = once(request, name)
     return text is not None and one_of(name, text, ("true", "false")) == "true"
+
+
+def _single(name: str, given: Sequence[str]) -> str | None:
+    if len(set(given)) > 1:
+        raise ProblemError(400, "repeated-parameter", f"give {name} once", parameter=name)
+    return given[0] if given else None
 
 
 def _checked(name: str, values: Iterable[str]) -> list[str]:

@@ -21,7 +21,7 @@ from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.http.cors import EXPOSED
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.parameters import once, whole
+from mcp_discovery.facade.http.parameters import once, sentence, whole
 from mcp_discovery.facade.http.problems import ProblemError, reshape
 from mcp_discovery.facade.http.slashes import without_needless_slashes
 from mcp_discovery.facade.registry.entries import Key, ServerVersion
@@ -139,7 +139,7 @@ async def servers(request: web.Request) -> web.Response:
     view, index = await _now(request)
     limit = whole(request, "limit", least=1, most=MAX_LIMIT) or DEFAULT_LIMIT
     query = RegistryQuery(
-        once(request, "search"),
+        sentence(request, "search"),
         once(request, "version"),
         _moment(request, "updated_since"),
         _flag(request, "include_deleted"),

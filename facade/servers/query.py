@@ -10,7 +10,15 @@ from cachetools import LRUCache
 
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.operation import Parameter
-from mcp_discovery.facade.http.parameters import flag, listed, once, one_of, seconds, whole
+from mcp_discovery.facade.http.parameters import (
+    flag,
+    listed,
+    once,
+    one_of,
+    seconds,
+    sentence,
+    whole,
+)
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.filters import contradiction, list_filters, parse
 from mcp_discovery.facade.servers.paging import BY_NAME, SORTS, Cursor, Sort
@@ -160,7 +168,7 @@ def read_question(request: web.Request, query: Query) -> Question | None:
 
     Raises :class:`ProblemError` (400) where there is no word in it, or too much.
     """
-    text = once(request, "q")
+    text = sentence(request, "q")
     if not text:
         return None
     if len(text) > MAX_TEXT:

@@ -55,6 +55,7 @@ from tests.seeds import seeded
         ("q=%2B%2B", "no word"),
         ("q=" + "a" * 4001, "4,000 at most"),
         ("tags=a%00b", "control characters"),
+        ("q=a%00b", "control characters"),
         ("name=a%0D%0AX: y".replace(" ", "%20"), "control characters"),
         ("zone=%ED%A0%80", "no UTF-8"),
         ("q=%FF%FE", "no UTF-8"),
@@ -164,3 +165,12 @@ async def test_no_question_makes_it_fail(ask: Client) -> None:
         assert reply.status in (200, 400), (query, reply.body)
         statuses.add(reply.status)
     assert statuses == {200, 400}
+
+
+async def test_a_question_of_several_lines(ask: Client) -> None:
+    await ask("POST", "/servers", leased("a", description="Forecasts of the weather."))
+    for path in ("/servers?q=", "/v0.1/servers?search="):
+        answer = await ask(
+            "GET", path + "rain%20or%20sun?%0D%0A%09The%20weather%20tomorrow,%0Aplease"
+        )
+        assert (answer.status, len(answer.json["servers"])) == (200, 1), path
