@@ -268,6 +268,7 @@ class Ranking(Generic[K]):
         self._hits = found
         self._shift = hits.shift
         self._ceiling = hits.ceiling
+        self._meant = hits.meant
         #: How rare each word is; with these a later question finds the same order.
         self.scales = hits.scales
 
@@ -296,7 +297,9 @@ class Ranking(Generic[K]):
         for number, word in enumerate(self.question.words):
             bits = hit >> 2 * number & 3
             if bits:
-                (named if bits & 2 else other).append(word.shown)
+                meant = self._meant.get(number)
+                shown = word.shown if meant is None else f"{meant} for {word.shown}"
+                (named if bits & 2 else other).append(shown)
         if not named and not other:
             return "close in meaning"
         listed = ", ".join(([f"{', '.join(named)} (name)"] if named else []) + other)
@@ -544,10 +547,15 @@ class SearchIndex:
         shift = 2 * len(words)
         found = [0] * len(self._corpus.texts)
         used: list[int] = []
+        meant: dict[int, str] = {}
         known = 0
         for at, word in enumerate(words):
             may_go_on = question.is_open and at == len(words) - 1
             held = self._alternatives(word, may_go_on and len(words) <= _FEW)
+            if not held and (slips := self._slips(word)):
+                held = [(postings, MISSPELLED) for postings, _ in slips]
+                meant[at] = " or ".join(term for _, term in slips)
+            held = held or [(postings, PREFIX) for postings in self._unfinished(word)]
             number = (
                 len(held[0][0])
                 if len(held) == 1
@@ -571,7 +579,7 @@ class SearchIndex:
                         best[each >> 8] = value
             for text, value in best.items():
                 found[text] += value
-        hits = Hits(found, shift, tuple(used), max(sum(used) * _STEPS, 1))
+        hits = Hits(found, shift, tuple(used), max(sum(used) * _STEPS, 1), meant)
         vectors = self._corpus.vectors
         if vectors is None or not vectors.is_ready:
             return hits
@@ -588,15 +596,11 @@ class SearchIndex:
 
     def _alternatives(self, word: Word, may_go_on: bool) -> list[tuple[Sequence[int], float]]:
         """The postings for one word, each with what it counts: of the word itself, of longer ones
-        where it may be a beginning, and of what it may be meant for where it is nowhere."""
+        where it may be a beginning or is nowhere."""
         exact = self._held(word.term)
         found: list[tuple[Sequence[int], float]] = [(exact, 1.0)] if exact else []
         if may_go_on or not exact:
             found += [(held, PREFIX) for held in self._begun(word)]
-        if not found:
-            found = [(held, MISSPELLED) for held in self._meant(word)]
-        if not found:
-            found = [(held, PREFIX) for held in self._unfinished(word)]
         return found
 
     def _begun(self, word: Word) -> list[Sequence[int]]:
@@ -610,15 +614,15 @@ class SearchIndex:
                     break
         return found
 
-    def _meant(self, word: Word) -> list[Sequence[int]]:
-        """The postings of the words that are one slip away from it: the two that most have."""
+    def _slips(self, word: Word) -> list[tuple[Sequence[int], str]]:
+        """The words that are one slip away from it, and their postings: the two that most have."""
         postings = self._corpus.postings
         slips = {each for each in misspelled(word.term) if each in postings}
         if word.shown != word.term:
             slips.update(each for each in misspelled(word.shown) if each in postings)
         found = [(self._held(each), each) for each in slips]
         found.sort(key=lambda each: (-len(each[0]), each[1]))
-        return [held for held, _ in found[:_MOST_MEANT] if held]
+        return [each for each in found[:_MOST_MEANT] if each[0]]
 
     def _unfinished(self, word: Word) -> list[Sequence[int]]:
         """The postings of a stem whose ending it may not have got yet: ``organizati``."""
@@ -647,6 +651,8 @@ class Hits(NamedTuple):
     scales: Scales
     #: The greatest score that a text can have.
     ceiling: int
+    #: What a word was taken for that is nowhere, by its position in the question.
+    meant: Mapping[int, str]
 
     @property
     def every(self) -> int:

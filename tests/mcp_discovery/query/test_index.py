@@ -116,6 +116,9 @@ def test_every_result_says_why(filled: Filled) -> None:
         "get_forecast": "matched: forecast (name), weather, oslo; 3 of 3 words",
         "get_alerts": "matched: weather; 1 of 3 words",
     }
+    assert filled.why("forcast") == {
+        "get_forecast": "matched: forecast for forcast (name); 1 of 1 word"
+    }
     found = filled.index.servers(Question("weather forecast"))
     assert found.why("w") == "matched: weather, forecast (name); 2 of 2 words"
 
