@@ -131,7 +131,7 @@ class ServerSearch:
         """The tools, or what else is of ``kind``, that ``question`` finds in the present list; it
         has those of ``documents``, which are known by digest, in any case."""
         await self._catch_up()
-        for digest in documents.keys() & self._index.undescribed():
+        async for digest in sliced(documents.keys() & self._index.undescribed()):
             await self._describe(digest, documents[digest])
         ranking = await self._ask(question, partial(self._index.tools, question, kind=kind))
         return ToolRanks(ranking, self._usage.capability_requests())
@@ -221,7 +221,7 @@ class ServerSearch:
             await self._in_steps(self._index.work())
             while digests := self._index.undescribed()[:_AT_ONCE]:
                 found = await asyncio.gather(*map(self._document, digests), return_exceptions=True)
-                for digest, tools in zip(digests, found, strict=True):
+                async for digest, tools in sliced(zip(digests, found, strict=True)):
                     if not isinstance(tools, BaseException):
                         await self._describe(digest, tools)
                 await self._in_steps(self._index.work())

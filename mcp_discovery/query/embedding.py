@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint
@@ -205,6 +206,9 @@ class Meaning:
         )
 
     def _load(self) -> VectorTable:
+        # For numpy, which is imported here: of products as small as these, more threads take many
+        # times as long where the processors are busy, and hold up the event loop meanwhile.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         embedder = load(self._point)
         from mcp_discovery.query.vectors import VectorTable
 

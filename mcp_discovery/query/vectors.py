@@ -25,8 +25,7 @@ _MEANING: Final = 0.4
 _NEAR: Final = 0.3
 #: The cosine from which a text is as near as can be: one that repeats the question gains nothing.
 _SAME: Final = 0.55
-#: How many texts are compared at a time: with more, threads would share the work and wait for each
-#: other.
+#: How many texts are compared at a time: their numbers as floats stay in the processor's cache.
 _AT_ONCE: Final = 512
 #: By how many rows at least the table grows.
 _MORE: Final = 64

@@ -56,9 +56,9 @@ class WordLlama:
             encoded = self._tokenizer.encode(plain(text.lower()), add_special_tokens=False)
             ids, times = np.unique(np.array(encoded.ids, np.intp), return_counts=True)
             means = self._means[ids]
-            row += np.sqrt(times[means], dtype=np.float32) @ self._table[ids[means]].astype(
-                np.float32
-            )
+            weights = np.sqrt(times[means], dtype=np.float32)
+            # Not by BLAS, whose threads would wait for each other.
+            row += np.einsum("i,ij->j", weights, self._table[ids[means]].astype(np.float32))
         return found
 
 
