@@ -95,8 +95,8 @@ from mcp_discovery.facade.usage.usage import (
 )
 from mcp_discovery.facade.websocket import sockets as stream
 from mcp_discovery.facade.websocket.sockets import SOCKETS
+from mcp_discovery.query.corpus import Corpus
 from mcp_discovery.query.embedding import Meaning, chosen
-from mcp_discovery.query.index import Corpus
 from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)

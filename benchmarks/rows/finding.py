@@ -18,8 +18,9 @@ from benchmarks import other_finders
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
 from benchmarks.other_finders import Scores, by_ranks
 from benchmarks.tool_sets import SETS, Tool, ToolSet, bfcl
+from mcp_discovery.query.corpus import Corpus, Definitions
 from mcp_discovery.query.embedding import BUILT_IN, Meaning, embedded_text
-from mcp_discovery.query.index import Corpus, Definitions, SearchIndex
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.question import Question
 from mcp_discovery.record import Record
 

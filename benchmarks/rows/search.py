@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
 
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from mcp_discovery.query.index import Corpus, Definitions, SearchIndex
+from mcp_discovery.query.corpus import Corpus, Definitions
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.question import Question
 from mcp_discovery.record import Capabilities
 from tests.records import record

@@ -52,8 +52,8 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.search_index import SEARCH
-from mcp_discovery.query.index import Ranking, Scales, are_scales
 from mcp_discovery.query.question import Question
+from mcp_discovery.query.ranking import Ranking, Scales, are_scales
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -36,8 +36,8 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.search_index import SEARCH, Rank
 from mcp_discovery.health import rfc3339
-from mcp_discovery.query.index import Scales, are_scales
 from mcp_discovery.query.question import Question
+from mcp_discovery.query.ranking import Scales, are_scales
 from mcp_discovery.record import parse_moment
 
 

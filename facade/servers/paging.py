@@ -19,7 +19,7 @@ import orjson
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.search_index import ServerRanks
-from mcp_discovery.query.index import Scales, are_scales
+from mcp_discovery.query.ranking import Scales, are_scales
 from mcp_discovery.query.versions import precedence
 
 #: What an entry is sorted by, as a cursor can carry it; ``None`` (not known) comes last.

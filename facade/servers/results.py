@@ -29,7 +29,7 @@ from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
 from mcp_discovery.facade.servers.search_index import ServerRanks, ServerSearch
 from mcp_discovery.facade.servers.unmatched import of_other_status, unknown_values
 from mcp_discovery.health import Status, rfc3339
-from mcp_discovery.query.index import Scales
+from mcp_discovery.query.ranking import Scales
 
 #: How many selections, and how many results, are cached for requests for the same.
 _SELECTIONS = 128

@@ -27,9 +27,11 @@ from mcp_discovery.facade.tools.index import ToolDefinitions, Tools
 from mcp_discovery.facade.tools.ranking import ToolRanks
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import PREFERENCE
+from mcp_discovery.query.corpus import Corpus
 from mcp_discovery.query.embedding import Meaning
-from mcp_discovery.query.index import Corpus, Ranking, Scales, SearchIndex
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.question import Question
+from mcp_discovery.query.ranking import Ranking, Scales
 
 log = logging.getLogger(__name__)
 

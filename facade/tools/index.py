@@ -18,7 +18,7 @@ from mcp_discovery.document import KINDS, CapabilityDocument, Kind, text_of
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.health import PREFERENCE, Status
-from mcp_discovery.query.index import definitions_in
+from mcp_discovery.query.corpus import definitions_in
 from mcp_discovery.vouching import NOBODY, Voice, together, voice
 
 #: For how many seconds one request waits for documents that are not in the cache.

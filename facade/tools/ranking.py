@@ -11,7 +11,8 @@ from typing import Any
 
 from mcp_discovery.facade.tools.index import ToolDefinition, ToolOffer
 from mcp_discovery.health import PREFERENCE
-from mcp_discovery.query.index import Ranking, ToolKey
+from mcp_discovery.query.index import ToolKey
+from mcp_discovery.query.ranking import Ranking
 from mcp_discovery.vouching import NOBODY, Voice, together
 
 

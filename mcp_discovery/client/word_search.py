@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from mcp_discovery.client.source import RankedTool
 from mcp_discovery.errors import DocumentNotFoundError, InvalidDocumentError, OutdatedRevisionError
 from mcp_discovery.health import PREFERENCE
+from mcp_discovery.query.corpus import Corpus, Definitions, definitions_in
 from mcp_discovery.query.definition import QueryStep
-from mcp_discovery.query.index import Corpus, Definitions, SearchIndex, definitions_in
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.question import Question
 

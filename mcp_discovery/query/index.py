@@ -1,43 +1,30 @@
 """The index in which tools and servers are found by words, and their scores.
 
-A :class:`Corpus` has the texts of one facade: a text is one definition of a tool at one server, or
-what a server says of itself. It is analyzed and indexed once, whoever may see it. A
-:class:`SearchIndex` is over the list of some callers: which texts are in their list, and how many
-of these have a word. Nothing else goes into a result, so that what a caller may not see changes
-nothing in it.
-
-The score of a text is the sum, over the words of the question that it has, of the word's inverse
-document frequency and its impact there. Impacts depend on the text alone, so that one that comes
-or goes costs what its own words cost.
+A :class:`SearchIndex` is over the list of some callers: which texts of a :class:`Corpus` are in
+their list, and how many of these have a word. Nothing else goes into a result, so that what a
+caller may not see changes nothing in it. The score of a text is the sum, over the words of the
+question that it has, of the word's inverse document frequency and its impact there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from array import array
-from bisect import bisect_left, insort
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import nlargest
-from itertools import chain, compress
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
-from weakref import WeakValueDictionary
+from itertools import compress
+from typing import Any, Final, TypeAlias, TypeVar
 
-import orjson
-from cachetools import LRUCache
-
-from mcp_discovery.document import CapabilityDocument, Kind, text_of
-from mcp_discovery.query import search_fields
-from mcp_discovery.query.question import MAX_TEXT, MAX_WORDS, Question, Word
-from mcp_discovery.query.search_fields import Weights, weights
+from mcp_discovery.document import Kind
+from mcp_discovery.query.corpus import SEARCHED, STEPS, WHOLE, Corpus, Definitions, ServerText, Text
+from mcp_discovery.query.question import MAX_TEXT, Question, Word
+from mcp_discovery.query.ranking import Hits, Ranking, Scales
 from mcp_discovery.query.spelling import misspelled
 from mcp_discovery.record import Record
 
-#: How soon a word that a text says more of counts no more (BM25's k1).
-K1: Final = 1.2
 #: What a word counts that only begins as the question's does, or is one letter off.
 PREFIX, MISSPELLED = 0.5, 0.7
 #: Up to how many words the last one of a question is taken for a beginning as well.
@@ -48,271 +35,16 @@ _MOST_BEGUN = 64
 _MOST_MEANT = 2
 #: How long a stem is at least, and how much longer a word may be whose ending is not finished.
 _STEM, _ENDING = 5, 5
-#: In how many steps impacts and rarities are counted.
-_STEPS, _SCALE = 127, 1 << 10
-#: The score of a text that could not be better, where words and meaning are ranked together.
-WHOLE: Final = 1 << 20
+#: In how many steps the rarity of a word is counted.
+_SCALE: Final = 1 << 10
 #: Postings are swept once so many texts are dead and more than one in ``_SHARE`` of all.
 _DEAD, _SHARE = 256, 8
-#: Of how many definitions the weights are cached: servers share some.
-_CACHED = 64
 _NONE = array("I")
 
-K = TypeVar("K", bound=Hashable)
-
-
-class ServerText:
-    """What a server says of itself. Equal ones are one object within a corpus."""
-
-    __slots__ = ("__weakref__", "name", "record")
-
-    def __init__(self, record: Record) -> None:
-        self.name = record.name
-        self.record = record
-
-
-class Text(NamedTuple):
-    """What a text of a corpus is of: a tool or a skill, with the digest of its definition where
-    that is known, or the server itself, with an empty ``name``."""
-
-    server: ServerText
-    name: str
-    digest: str | None
-    kind: Kind | None = None
-
-
+K = TypeVar("K")
 #: The name of a tool or a skill, its server's, and the digest of its definition, or ``None`` where
 #: not known.
 ToolKey: TypeAlias = tuple[str, str, str | None]
-#: The kinds whose descriptions are searched, and the definitions of these in a document by kind and
-#: name: their digests and themselves.
-SEARCHED: Final[tuple[Kind, ...]] = ("tool", "skill")
-Definitions: TypeAlias = Mapping[tuple[Kind, str], tuple[str, Mapping[str, Any]]]
-#: How rare each word of a question is.
-Scales: TypeAlias = tuple[int, ...]
-
-
-def definitions_in(document: CapabilityDocument) -> Definitions:
-    """The definitions in a document; a tool that was posted by name alone has none."""
-    found: dict[tuple[Kind, str], tuple[str, Mapping[str, Any]]] = {}
-    offered = document.by_kind()
-    for kind, item in chain.from_iterable(((k, i) for i in offered[k]) for k in SEARCHED):
-        name = text_of(item, "name")
-        if name and len(item) > 1 and (kind, name) not in found:
-            canonical = orjson.dumps(item, option=orjson.OPT_SORT_KEYS, default=dict)
-            found[kind, name] = hashlib.sha256(canonical).hexdigest(), item
-    return found
-
-
-class Vectors(Protocol):
-    """What a model knows of the meaning of texts, by their numbers in one corpus.
-
-    ``blend``, once it ``is_ready``, takes the score by words of each text, the greatest that there
-    could be, and how often each text is in the list; it returns the scores of all that are found,
-    by words or by meaning, up to :data:`WHOLE`.
-    """
-
-    @property
-    def is_ready(self) -> bool: ...
-
-    def put(self, number: int, server: Record, tool: Mapping[str, Any] | None) -> None: ...
-
-    def drop(self, number: int) -> None: ...
-
-    def blend(
-        self, question: str, by_words: Sequence[int], most: int, members: Sequence[int]
-    ) -> Mapping[int, int]: ...
-
-
-class Corpus:
-    """The texts of one facade, each with how many lists have it."""
-
-    def __init__(self, vectors: Vectors | None = None) -> None:
-        self.vectors = vectors
-        #: The texts by number; a new list whenever numbers are given to others.
-        self.texts: list[Text | None] = []
-        #: Of each word, sorted: ``number << 8 | impact << 1 | whether it is in the name``.
-        self.postings: dict[str, array[int]] = {}
-        self._numbers: dict[Text, int] = {}
-        #: The numbers of the texts that are no tool's.
-        self.others: set[int] = set()
-        self._lists = array("I")
-        self._free: list[int] = []
-        self._dead: set[int] = set()
-        self._servers: WeakValueDictionary[tuple[object, ...], ServerText] = WeakValueDictionary()
-        self._sorted: list[str] = []
-        self._unsorted: list[str] = []
-        self._of_tools: LRUCache[str, Weights] = LRUCache(_CACHED)
-        self._of_servers: LRUCache[ServerText, Weights] = LRUCache(_CACHED)
-
-    def __len__(self) -> int:
-        """How many texts are in the postings."""
-        return len(self.texts) - len(self._free)
-
-    @property
-    def knows_meaning(self) -> bool:
-        """Whether texts are found by their meaning, too."""
-        return self.vectors is not None and self.vectors.is_ready
-
-    def server(self, record: Record) -> ServerText:
-        """What ``record`` says of its server."""
-        key = (
-            *(record.name, record.title, record.description, record.tags),
-            record.example_queries,
-        )
-        found = self._servers.get(key)
-        if found is None:
-            found = self._servers[key] = ServerText(record)
-        return found
-
-    def number(self, text: Text, tool: Mapping[str, Any] | None) -> int:
-        """The number of ``text``, which a list is to hold at once; ``tool`` is the definition."""
-        number = self._numbers.get(text)
-        return self._add(text, tool) if number is None else number
-
-    def hold(self, number: int) -> None:
-        """One list more has the text."""
-        self._lists[number] += 1
-        self._dead.discard(number)
-
-    def release(self, number: int) -> None:
-        """One list less has the text."""
-        self._lists[number] -= 1
-        if not self._lists[number]:
-            self._dead.add(number)
-
-    def sweep(self, least: int = 1) -> Iterator[None]:
-        """Takes the texts that no list has out of the postings, in short steps, where there are
-        ``least`` of them. A search is a little faster then."""
-        if len(self._dead) < least:
-            return
-        gone, self._dead = self._dead, set()
-        for number in gone:
-            text = self.texts[number]
-            assert text is not None
-            del self._numbers[text]
-            self.others.discard(number)
-            if self.vectors is not None:
-                self.vectors.drop(number)
-        for word in list(self.postings):
-            known = self.postings.get(word, _NONE)
-            kept = array("I", [each for each in known if each >> 8 not in gone])
-            if not kept:
-                self.postings.pop(word, None)
-            elif len(kept) < len(known):
-                self.postings[word] = kept
-            yield
-        self._sorted = [word for word in self._sorted if word in self.postings]
-        self.texts = [None if number in gone else it for number, it in enumerate(self.texts)]
-        self._free = sorted((*self._free, *gone), reverse=True)
-
-    def beginning(self, start: str) -> Sequence[str]:
-        """The words that begin with ``start``."""
-        if self._unsorted:
-            self._sorted = sorted({*self._sorted, *self._unsorted})
-            self._unsorted = []
-        low = bisect_left(self._sorted, start)
-        high = bisect_left(self._sorted, start + "\U0010ffff", low)
-        return self._sorted[low:high]
-
-    def _add(self, text: Text, tool: Mapping[str, Any] | None) -> int:
-        if self._free:
-            number = self._free.pop()
-            self.texts[number] = text
-        else:
-            number = len(self.texts)
-            self.texts.append(text)
-            self._lists.append(0)
-        self._numbers[text] = number
-        if text.kind != "tool":
-            self.others.add(number)
-        of, names = self._weights(text, tool)
-        for word, weight in of.items():
-            impact = max(1, round(weight / (K1 + weight) * _STEPS))
-            posting = number << 8 | impact << 1 | (word in names)
-            known = self.postings.get(word)
-            if known is None:
-                self.postings[word] = array("I", (posting,))
-                self._unsorted.append(word)
-            elif posting > known[-1]:
-                known.append(posting)
-            else:
-                insort(known, posting)
-        if self.vectors is not None:
-            self.vectors.put(number, text.server.record, tool)
-        return number
-
-    def _weights(self, text: Text, tool: Mapping[str, Any] | None) -> Weights:
-        if tool is None:
-            return weights(search_fields.SERVER_FIELDS, text.server.record)
-        own = None if text.digest is None else self._of_tools.get(text.digest)
-        if own is None:
-            own = weights(search_fields.TOOL_FIELDS, tool)
-            if text.digest is not None:
-                self._of_tools[text.digest] = own
-        of_server = self._of_servers.get(text.server)
-        if of_server is None:
-            of_server = weights(search_fields.SERVER_FIELDS_OF_TOOLS, text.server.record)
-            self._of_servers[text.server] = of_server
-        of = dict(own.of)
-        for word, weight in of_server.of.items():
-            of[word] = of.get(word, 0.0) + weight
-        return Weights(of, own.names)
-
-
-class Ranking(Generic[K]):
-    """What a question finds, by key. Greater scores are better; equal ones are equally good."""
-
-    def __init__(self, question: Question, found: Mapping[K, int], hits: Hits) -> None:
-        self.question = question
-        self._hits = found
-        self._shift = hits.shift
-        self._ceiling = hits.ceiling
-        self._meant = hits.meant
-        #: How rare each word is; with these a later question finds the same order.
-        self.scales = hits.scales
-
-    def __len__(self) -> int:
-        return len(self._hits)
-
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._hits)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._hits
-
-    def score(self, key: K) -> int:
-        """The score of ``key``; 0 where it was not found."""
-        return self._hits.get(key, 0) >> self._shift
-
-    def share(self, key: K) -> float:
-        """The score as a part, from 0 to 1, of the greatest that a text could have."""
-        return min(1.0, self.score(key) / self._ceiling)
-
-    def why(self, key: K) -> str:
-        """Why it was found: ``matched: weather, forecast (name); 2 of 3 words``."""
-        hit = self._hits.get(key, 0)
-        named: list[str] = []
-        other: list[str] = []
-        for number, word in enumerate(self.question.words):
-            bits = hit >> 2 * number & 3
-            if bits:
-                meant = self._meant.get(number)
-                shown = word.shown if meant is None else f"{meant} for {word.shown}"
-                (named if bits & 2 else other).append(shown)
-        if not named and not other:
-            return "close in meaning"
-        listed = ", ".join(([f"{', '.join(named)} (name)"] if named else []) + other)
-        number = len(self.question.words)
-        noun = "word" if number == 1 else "words"
-        return f"matched: {listed}; {len(named) + len(other)} of {number} {noun}"
-
-
-def are_scales(values: Sequence[object]) -> bool:
-    """Whether ``values`` may be the scales of a ranking."""
-    return len(values) <= MAX_WORDS and all(
-        type(each) is int and 0 <= each < 10**6 for each in values
-    )
 
 
 @dataclass(slots=True)
@@ -579,12 +311,12 @@ class SearchIndex:
                         best[each >> 8] = value
             for text, value in best.items():
                 found[text] += value
-        hits = Hits(found, shift, tuple(used), max(sum(used) * _STEPS, 1), meant)
+        hits = Hits(found, shift, tuple(used), max(sum(used) * STEPS, 1), meant)
         vectors = self._corpus.vectors
         if vectors is None or not vectors.is_ready:
             return hits
         # Words that no text has are not held against those that have the others.
-        by_words, most = [hit >> shift for hit in found], max(known * _STEPS, 1)
+        by_words, most = [hit >> shift for hit in found], max(known * STEPS, 1)
         blended = vectors.blend(question.text[:MAX_TEXT], by_words, most, self._members)
         for text, score in blended.items():
             found[text] = score << shift | found[text] & ((1 << shift) - 1)
@@ -642,35 +374,6 @@ class SearchIndex:
         return [each for each in known if each >> 8 < end and members[each >> 8]]
 
 
-class Hits(NamedTuple):
-    """What a question finds, by the number of the text; 0: nothing. A hit is the score, and below
-    it two bits for each word of the question: whether the text has it, and whether in its name."""
-
-    by_number: list[int]
-    shift: int
-    scales: Scales
-    #: The greatest score that a text can have.
-    ceiling: int
-    #: What a word was taken for that is nowhere, by its position in the question.
-    meant: Mapping[int, str]
-
-    @property
-    def every(self) -> int:
-        """The bits of a hit that has every word."""
-        return ((1 << self.shift) - 1) // 3
-
-    def together(self, own: int, numbers: Iterable[int]) -> int:
-        """The hit of a server whose texts are ``numbers``, and ``own`` what it says of itself."""
-        bits = best = 0
-        for number in numbers:
-            hit = self.by_number[number]
-            bits |= hit
-            if number != own and hit > best:
-                best = hit
-        score = (self.by_number[own] >> self.shift) + (best >> self.shift)
-        return score << self.shift | bits & ((1 << self.shift) - 1)
-
-
 def _forget(versions: dict[K, list[_Version]], key: K, version: _Version) -> None:
     versions[key].remove(version)
     if not versions[key]:
@@ -680,7 +383,7 @@ def _forget(versions: dict[K, list[_Version]], key: K, version: _Version) -> Non
 def _values(scale: int, shift: int, bit: int, number: int) -> Sequence[int]:
     """What a posting adds to the hit of its text, by its last eight bits."""
     values: list[int] = []
-    for impact in range(_STEPS + 1):
+    for impact in range(STEPS + 1):
         value = scale * impact << shift | bit
         values += (value, value | bit << 1)
     return values

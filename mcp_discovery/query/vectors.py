@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.query.corpus import WHOLE
 from mcp_discovery.query.embedding import Embedder
-from mcp_discovery.query.index import WHOLE
 
 _MEANING: Final = 0.4
 #: The least cosine with which a text is found that has none of the words.

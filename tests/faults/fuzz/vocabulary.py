@@ -27,7 +27,8 @@ from mcp_discovery.probe.errors import ProbeError
 from mcp_discovery.probe.event_stream import EventReader
 from mcp_discovery.probe.introspection import LISTINGS, read_page
 from mcp_discovery.probe.messages import answer_in, parse, strings
-from mcp_discovery.query.index import Corpus, SearchIndex
+from mcp_discovery.query.corpus import Corpus
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.question import Question
 from mcp_discovery.query.search_fields import TOOL_FIELDS, weights
 from mcp_discovery.query.versions import VersionRange

@@ -23,7 +23,8 @@ from mcp_discovery.instance import (
 )
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import EventReader
-from mcp_discovery.query.index import Corpus, SearchIndex
+from mcp_discovery.query.corpus import Corpus
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.query.words import words
 from mcp_discovery.record import Record

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_discovery.query.index import Corpus, Ranking, SearchIndex
+from mcp_discovery.query.corpus import Corpus
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.question import Question
+from mcp_discovery.query.ranking import Ranking
 from mcp_discovery.record import Record
 from tests.records import record
 

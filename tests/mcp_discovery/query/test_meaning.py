@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mcp_discovery.query.corpus import Corpus, Definitions
 from mcp_discovery.query.embedding import BUILT_IN, GROUP, Meaning
-from mcp_discovery.query.index import Corpus, Definitions, Ranking, SearchIndex, ToolKey
+from mcp_discovery.query.index import SearchIndex, ToolKey
 from mcp_discovery.query.question import Question
+from mcp_discovery.query.ranking import Ranking
 from mcp_discovery.query.wordllama import WordLlama
 from tests.records import record
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mcp_discovery.query.index import Corpus, SearchIndex
+from mcp_discovery.query.corpus import Corpus
+from mcp_discovery.query.index import SearchIndex
 from mcp_discovery.query.question import Question
 from mcp_discovery.query.search_fields import MOST_WORDS
 from mcp_discovery.query.words import words

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from mcp_discovery.query.index import WHOLE
+from mcp_discovery.query.corpus import WHOLE
 from mcp_discovery.query.vectors import VectorTable
 from mcp_discovery.query.wordllama import WordLlama
 
