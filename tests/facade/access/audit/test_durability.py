@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -256,10 +258,15 @@ async def test_a_facade_that_is_killed_in_the_midst_of_a_change_leaves_its_event
         behind.process.send(signal.SIGSTOP)
         posting = asyncio.create_task(http.post(f"{asked.url}/servers", json=leased("a-1")))
 
-        async def begun() -> bool:
-            return '"phase":"begun"' in lines.read_text()
+        async def begun() -> bool:  # the database comes after the lines, and then the change
+            with closing(sqlite3.connect(tmp_path / "audit.db")) as database:
+                [[number]] = database.execute(
+                    "SELECT count(*) FROM audit_log WHERE target_id = 'a-1'"
+                )
+            return bool(number)
 
         await until(begun, timeout=10, what="the change being recorded")
+        assert '"phase":"begun"' in lines.read_text()
         assert not posting.done()
         await asked.process.stop(signal.SIGKILL)
         with pytest.raises(aiohttp.ClientError):
