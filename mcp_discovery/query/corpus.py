@@ -109,7 +109,7 @@ class Corpus:
         self._dead: set[int] = set()
         self._servers: WeakValueDictionary[tuple[object, ...], ServerText] = WeakValueDictionary()
         self._sorted: list[str] = []
-        self._unsorted: list[str] = []
+        self._sweeping: Iterator[None] | None = None
         self._of_tools: LRUCache[str, Weights] = LRUCache(_CACHED)
         self._of_servers: LRUCache[ServerText, Weights] = LRUCache(_CACHED)
 
@@ -151,9 +151,16 @@ class Corpus:
 
     def sweep(self, least: int = 1) -> Iterator[None]:
         """Takes the texts that no list has out of the postings, in short steps, where there are
-        ``least`` of them. A search is a little faster then."""
-        if len(self._dead) < least:
-            return
+        ``least`` of them. A search is a little faster then. What is left undone is done the next
+        time."""
+        if self._sweeping is None and len(self._dead) >= least:
+            self._sweeping = self._swept()
+        while self._sweeping is not None:
+            if next(self._sweeping, self) is self:
+                self._sweeping = None
+            yield
+
+    def _swept(self) -> Iterator[None]:
         gone, self._dead = self._dead, set()
         for number in gone:
             text = self.texts[number]
@@ -176,9 +183,6 @@ class Corpus:
 
     def beginning(self, start: str) -> Sequence[str]:
         """The words that begin with ``start``."""
-        if self._unsorted:
-            self._sorted = sorted({*self._sorted, *self._unsorted})
-            self._unsorted = []
         low = bisect_left(self._sorted, start)
         high = bisect_left(self._sorted, start + "\U0010ffff", low)
         return self._sorted[low:high]
@@ -201,7 +205,9 @@ class Corpus:
             known = self.postings.get(word)
             if known is None:
                 self.postings[word] = array("I", (posting,))
-                self._unsorted.append(word)
+                at = bisect_left(self._sorted, word)
+                if self._sorted[at : at + 1] != [word]:
+                    self._sorted.insert(at, word)
             elif posting > known[-1]:
                 known.append(posting)
             else:

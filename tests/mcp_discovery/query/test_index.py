@@ -252,3 +252,20 @@ def test_any_sequence_leaves_what_a_new_index_has(
     assert not filled.corpus.postings
     assert len(filled.corpus) == 0
     assert not filled.corpus.beginning("")
+
+
+def test_a_sweep_that_was_left_undone_is_done_the_next_time(filled: Filled) -> None:
+    words = set(filled.corpus.postings)
+    filled.put("x", tool("unheard", "Words that nobody else has."), name="x")
+    filled.index.remove("x")
+    filled.work()
+    for _ in zip(filled.corpus.sweep(), range(3), strict=False):
+        pass
+    filled.put("y", tool("unheard", "Words that nobody else has."), name="y")
+    assert filled.tools("unheard nobody") == ["unheard"]
+    filled.index.remove("y")
+    filled.work()
+    for _ in (*filled.corpus.sweep(), *filled.corpus.sweep()):
+        pass
+    assert set(filled.corpus.postings) == words == set(filled.corpus.beginning(""))
+    assert filled.tools("unheard nobody") == []
