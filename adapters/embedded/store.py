@@ -7,6 +7,7 @@ import hashlib
 import heapq
 import logging
 import math
+import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
@@ -86,6 +87,8 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
         self._closed = False
         path = _path(url)
         self._file = StoreFile(url, path) if path else None
+        #: So that nobody can tell from a version which definition it is of.
+        self._version_key = secrets.token_bytes(16)
         self._queries = self._file.queries() if self._file else {}
         self._load()
 
@@ -146,14 +149,14 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
 
     async def queries(self) -> Mapping[str, StoredQuery]:
         self._require_open()
-        return {name: _stored(each) for name, each in self._queries.items()}
+        return {name: self._stored(each) for name, each in self._queries.items()}
 
     async def put_query(
         self, name: str, definition: bytes | None, *, expected: str | None = None
     ) -> str | None:
         self._require_open()
         old = self._queries.get(name)
-        now = None if old is None else _stored(old).version
+        now = None if old is None else self._stored(old).version
         if expected not in (None, now or ""):
             raise QueryChangedError(name, now)
         if self._file:
@@ -162,7 +165,11 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
             self._queries.pop(name, None)
             return None
         self._queries[name] = definition
-        return _stored(definition).version
+        return self._stored(definition).version
+
+    def _stored(self, definition: bytes) -> StoredQuery:
+        version = hashlib.blake2b(definition, digest_size=8, key=self._version_key)
+        return StoredQuery(definition, version.hexdigest())
 
     async def keeps_queries(self) -> str | None:
         return None
@@ -348,10 +355,6 @@ class _Watcher:
     def __init__(self) -> None:
         self.changes: dict[str, Instance | None] = {}
         self.wakes = asyncio.Event()
-
-
-def _stored(definition: bytes) -> StoredQuery:
-    return StoredQuery(definition, hashlib.blake2b(definition, digest_size=8).hexdigest())
 
 
 def _health(instance: Instance) -> bytes:

@@ -32,11 +32,7 @@ from mcp_discovery.facade.ard.models import (
     ArdResults,
     ArdSearch,
 )
-from mcp_discovery.facade.ard.terms import (
-    Constraints,
-    resolve,
-    values_at,
-)
+from mcp_discovery.facade.ard.terms import Constraints, resolved, values_at
 from mcp_discovery.facade.ard.tokens import bad_token, decode, encode
 from mcp_discovery.facade.connections.requests import parsed
 from mcp_discovery.facade.http.body import read_object
@@ -59,6 +55,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 #: How many entries a page of a search has, and how many values a facet.
 _RESULTS, _BUCKETS = 10, 20
+#: How large a body may be: some thousand values, and what they are called.
+_MOST_BYTES = 64 * 2**10
 #: Appendix B, and for what it has no code that of the same APIs elsewhere.
 _CODES: Mapping[int, str] = {
     401: "UNAUTHENTICATED",
@@ -104,16 +102,17 @@ async def search(request: web.Request) -> web.Response:
 
     Only the healthy, unless the filter has `health`. A result leaves out `representativeQueries`.
     """
-    asked = _asked(ArdSearch, await read_object(request))
+    asked = _asked(ArdSearch, await read_object(request, limit=_MOST_BYTES))
     view = view_of(request)
-    made_for = tag_of(asked.query.model_dump(mode="json"))
+    constraints = _constraints(asked.query)
+    made_for = tag_of(asked.query.text, constraints.identity)
     scales, last = None, None
     if asked.page_token:
         last, scales = decode(asked.page_token, made_for, list, list)
         if not _is_key(last) or not are_scales(scales):
             raise bad_token()
     scales = None if scales is None else tuple(scales)
-    matches, ranking = await _matching(request, asked.query, scales)
+    matches, ranking = await _matching(request, asked.query, constraints, scales)
     assert ranking is not None  # a search has words
     behind = [each for each in matches if last is None or each.key > last]
     await asyncio.sleep(0)
@@ -130,12 +129,12 @@ async def search(request: web.Request) -> web.Response:
 
 async def explore(request: web.Request) -> web.Response:
     """How many servers have which values of some terms, of all that a search would find."""
-    asked = _asked(ArdExplore, await read_object(request))
+    asked = _asked(ArdExplore, await read_object(request, limit=_MOST_BYTES))
     view = view_of(request)
     query = asked.query or ArdQuery()
-    paths = {each.field: resolve(each.field, query.context) for each in asked.result_type.facets}
+    paths = resolved((each.field for each in asked.result_type.facets), query.context)
     counts: dict[str, Counter[str]] = {field: Counter() for field in paths}
-    async for match in sliced((await _matching(request, query)).found):
+    async for match in sliced((await _matching(request, query, _constraints(query))).found):
         for field, path in paths.items():
             counts[field].update(set(values_at(match.entry, path)))
     facets = {each.field: _buckets(each, counts[each.field]) for each in asked.result_type.facets}
@@ -174,16 +173,21 @@ def _asked(model: type[Model], body: Mapping[str, Any]) -> Model:
         raise ProblemError(400, error.kind, error.detail) from error
 
 
-async def _matching(request: web.Request, query: ArdQuery, scales: Scales | None = None) -> Matches:
-    """What ``query`` finds.
+def _constraints(query: ArdQuery) -> Constraints:
+    given = query.filter or {}
+    paths = resolved(given, query.context)
+    return Constraints.of(
+        (paths[key], value if isinstance(value, list) else [value]) for key, value in given.items()
+    )
+
+
+async def _matching(
+    request: web.Request, query: ArdQuery, constraints: Constraints, scales: Scales | None = None
+) -> Matches:
+    """What ``query``, which has ``constraints``, finds.
 
     ``scales`` are those of an earlier answer to it.
     """
-    given = {
-        resolve(key, query.context): value if isinstance(value, list) else [value]
-        for key, value in (query.filter or {}).items()
-    }
-    constraints = Constraints.of(given.items())
     parts = parts_of(request)
     entries = await parts[ARD_ENTRIES].refreshed()
     if query.text is None:

@@ -120,7 +120,7 @@ async def read(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
 
 async def _received(request: web.Request, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
-        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
+        raise _too_large(limit)
     large = request.app[LARGE_BODIES]
     parts: list[bytes] = []
     size = counted = 0
@@ -128,7 +128,7 @@ async def _received(request: web.Request, limit: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, size)
+            raise _too_large(limit)
         if size > LARGE:
             large.hold(request, size - counted)
             counted = size
@@ -192,6 +192,13 @@ def _busy() -> ProblemError:
     return ProblemError(503, "too-many-large-bodies", detail)
 
 
+def _too_large(limit: int) -> web.HTTPRequestEntityTooLarge:
+    apart = "; send a capability document apart with PUT /documents/{digest}"
+    detail = f"the body is over the limit of {limit:,} bytes"
+    text = detail + (apart if limit == MAX_BODY_BYTES else "; send less")
+    return web.HTTPRequestEntityTooLarge(limit, text=text)
+
+
 def _slow(timeout: float) -> ProblemError:
     detail = f"the body did not come within {timeout:g} s; send it again"
     return ProblemError(408, "slow-body", detail)
@@ -206,7 +213,7 @@ def _unpacked(data: bytes, limit: int) -> bytes:
         detail = f"the body is not the gzip data it begins as ({error}); send it again"
         raise ProblemError(400, "not-gzip", detail) from error
     if len(plain) > limit:
-        raise web.HTTPRequestEntityTooLarge(limit)
+        raise _too_large(limit)
     if not unpack.eof:
         raise ProblemError(400, "not-gzip", "the body's gzip data ends too early; send it again")
     return plain

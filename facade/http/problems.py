@@ -176,11 +176,6 @@ def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:
             detail = f"{request.method} is not for {path}; use {headers['Allow']}"
         case web.HTTPNotFound():
             detail = f"there is nothing at {path}"
-        case web.HTTPRequestEntityTooLarge():
-            detail = (
-                f"the body is over the limit of {MAX_BODY_BYTES:,} bytes; send a capability "
-                "document apart with PUT /documents/{digest}"
-            )
         case _:
             detail = error.text or error.reason
     return problem(request, error.status, detail, headers=headers)

@@ -104,7 +104,9 @@ class NamedAnswers:
             b"".join(await made_of_each(each, attrgetter("digest")))
             for each in (found.near, found.others)
         ]
-        tag = tag_of(definition.encode(), found.answered_by, *content, wanted.zone, wanted.key)
+        # Its version, not what it says: who may not read that could try guesses at the tag.
+        version = known.stored[wanted.name].version
+        tag = tag_of(version, found.answered_by, *content, wanted.zone, wanted.key)
         return NamedAnswer(wanted, definition, known, view, found, tag)
 
     async def shown(

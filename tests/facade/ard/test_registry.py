@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -9,6 +10,8 @@ from urllib.parse import quote, urlencode
 import orjson
 import pytest
 
+from mcp_discovery.facade.ard.terms import read_expression
+from mcp_discovery.facade.http.problems import ProblemError
 from tests.facade.access.tokens import bearer, guarded
 from tests.facade.ard.form import ENTRY, ERROR, FACETS, LIST, RESULTS
 from tests.facade.harness import Client, Reply, leased, served
@@ -252,7 +255,7 @@ async def test_a_list_refuses_in_one_sentence(ask: Client, query: Any, says: str
         ({"query": {"text": "a"}, "federation": "all"}, 400, "federation"),
         ({"query": {"text": "a"}, "pageToken": "x"}, 400, "pageToken: is not one of this query"),
         ({"query": {"text": "a", "filter": {"tags": [["b"]]}}}, 400, "query.filter.tags.0"),
-        (b'{"query": {"text": "%b"}}' % (b"a" * 2**20), 413, "over the limit"),
+        (b'{"query": {"text": "%b"}}' % (b"a" * 2**20), 413, "over the limit of 65,536 bytes"),
     ],
 )
 async def test_a_search_refuses_in_one_sentence(
@@ -260,6 +263,25 @@ async def test_a_search_refuses_in_one_sentence(
 ) -> None:
     reply = await ask("POST", f"{ARD}/search", body)
     assert says in refused(reply, status, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("text", ["a:" * 2000 + "'", "a:" * 2000, "tags = " + "a," * 2000 + "'"])
+def test_a_long_filter_expression_is_read_in_no_time(text: str) -> None:
+    begun = time.thread_time()
+    with pytest.raises(ProblemError, match="no condition|no term"):
+        read_expression(text)
+    assert time.thread_time() - begun < 0.02
+
+
+async def test_a_context_of_any_depth_is_none_of_the_query(some: Client) -> None:
+    deep = b'{"query": {"text": "weather", "@context": {"@version": %b%b}}, "pageSize": 1}'
+    for depth in (1, 300, 1000):
+        body = deep % (b"[" * depth, b"]" * depth)
+        reply = await some("POST", f"{ARD}/search", body)
+        assert (reply.status, urns(reply.json)) == (200, [WEATHER])
+    again = {"query": {"text": "weather"}, "pageToken": reply.json["pageToken"]}
+    second = (await some("POST", f"{ARD}/search", again)).json
+    assert urns(second)[0] == "urn:air:local:mcp:wind"
 
 
 async def test_pages_stay_right_while_the_list_changes(ask: Client) -> None:

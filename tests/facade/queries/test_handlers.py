@@ -202,6 +202,11 @@ async def test_names_sizes_and_numbers_are_bounded(monkeypatch: pytest.MonkeyPat
         reply = await ask("PUT", "/queries/large", many)
         assert reply.status in (400, 422)
         assert f"{MAX_DEFINITION:,}" in reply.json["detail"]
+        reply = await ask("PUT", "/queries/large", {"description": "a" * 2**16})
+        assert (reply.status, reply.json["detail"]) == (
+            413,
+            "the body is over the limit of 32,768 bytes; send less",
+        )
         for number in range(3):
             await _kept(ask, f"q-{number}")
         reply = await ask("PUT", "/queries/q-3", {})

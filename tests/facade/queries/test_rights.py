@@ -63,6 +63,20 @@ async def test_a_definition_is_for_those_who_see_all_and_changed_by_those_who_re
         assert put.status == 200
 
 
+async def test_no_tag_confirms_a_guess_of_what_a_definition_says(tmp_path: Path) -> None:
+    tags = set()
+    for name in ("one", "two"):  # the guesser has a facade, too
+        (tmp_path / name).mkdir()
+        async with guarded(tmp_path / name, SECTIONS) as ask:
+            secret = {"filters": {"name": "secret-ledger"}}
+            await ask("PUT", "/queries/money", secret, headers=bearer("operator"))
+            for _ in range(2):
+                own = await ask("GET", "/queries/money", headers=bearer("employee"))
+                assert own.status == 200
+                tags.add(own.headers["ETag"])
+    assert len(tags) == 2
+
+
 async def test_changes_are_recorded_for_those_who_administer_all(tmp_path: Path) -> None:
     settings = AuditSettings(store=f"sqlite:///{tmp_path}/audit.db")
     async with guarded(tmp_path, SECTIONS, audit=settings) as ask:
