@@ -268,7 +268,7 @@ async def test_a_search_refuses_in_one_sentence(
 @pytest.mark.parametrize("text", ["a:" * 2000 + "'", "a:" * 2000, "tags = " + "a," * 2000 + "'"])
 def test_a_long_filter_expression_is_read_in_no_time(text: str) -> None:
     begun = time.thread_time()
-    with pytest.raises(ProblemError, match="no condition|no term"):
+    with pytest.raises(ProblemError, match=r"no (condition|term)"):
         read_expression(text)
     assert time.thread_time() - begun < 0.02
 
