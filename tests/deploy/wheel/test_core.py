@@ -26,6 +26,7 @@ def test_the_core_brings_neither_the_sdk_nor_what_that_needs(core: Environment) 
     assert installed["mcp-discovery"] == "0.2.0.dev0"
     brought_by_extras = {"mcp", "mcp-types", "httpx2", "starlette", "uvicorn", "dnspython"}
     brought_by_extras |= {"pyjwt", "cryptography", "sqlalchemy", "aiosqlite", "asyncpg", "redis"}
+    brought_by_extras |= {"numpy", "tokenizers", "wordllama"}
     assert not brought_by_extras & set(installed)
     core.check()
 
@@ -36,6 +37,8 @@ OF_EXTRAS = {
     "mcp_discovery.facade.access.signed_tokens",
     "mcp_discovery.facade.access.audit.database",
     "mcp_discovery.facade.mcp.call_credentials",
+    "mcp_discovery.query.vectors",
+    "mcp_discovery.query.wordllama",
 }
 
 
