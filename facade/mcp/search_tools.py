@@ -32,7 +32,7 @@ from mcp_discovery.facade.mcp.tool_answer import DETAILS, ModelWindow, tool_answ
 from mcp_discovery.facade.queries.answers import NamedAnswers
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
-from mcp_discovery.facade.servers.search_index import ServerSearch
+from mcp_discovery.facade.servers.search_index import MANY, ServerSearch, aside
 from mcp_discovery.facade.tools.index import (
     DOCUMENTS_TIMEOUT,
     ToolDefinitions,
@@ -109,9 +109,12 @@ class FindServers(McpTool):
         query, question = query_of(arguments), question_of(arguments)
         ranks = await self._search.servers(question) if question is not None else None
         view = current_view(self._catalog)
-        found = view.select(query, among=ranks.ranking if ranks is not None else None)
-        if ranks is not None:
-            found = ranks.ordered(found)
+
+        def select() -> list[Entry]:
+            found = view.select(query, among=ranks.ranking if ranks is not None else None)
+            return found if ranks is None else ranks.ordered(found)
+
+        found = await aside(ranks is not None and len(ranks.ranking) > MANY, select)
         shown = found[: arguments["limit"]]
         servers = [_summary(each, ranks.ranking.why(each.id) if ranks else None) for each in shown]
         content: dict[str, Any] = {"servers": servers, "matched": len(found)}

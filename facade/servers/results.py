@@ -26,7 +26,7 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.namesakes import shared_name
 from mcp_discovery.facade.servers.paging import Cursor
 from mcp_discovery.facade.servers.query import MAX_LIMIT, ServerQuery
-from mcp_discovery.facade.servers.search_index import ServerRanks, ServerSearch
+from mcp_discovery.facade.servers.search_index import MANY, ServerRanks, ServerSearch, aside
 from mcp_discovery.facade.servers.unmatched import of_other_status, unknown_values
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.query.ranking import Scales
@@ -131,10 +131,12 @@ class ServerLists:
     async def result(self, wanted: ServerQuery) -> ListResult:
         """The result as the list is now."""
         selection = await self.selection(wanted)
-        # From here to the end nothing is awaited: the result is of this view.
+        # The result is of this selection's view, whatever the list is when it is made.
         result = self._results.get(wanted.key)
         if result is None or result.selection is not selection:
-            result = self._results[wanted.key] = self._compose(wanted, selection)
+            many = wanted.question is not None and len(selection.view) > MANY
+            result = await aside(many, self._compose, wanted, selection)
+            self._results[wanted.key] = result
         self._tags[wanted.key, result.position] = result.tag
         return result
 
@@ -144,7 +146,7 @@ class ServerLists:
         if wanted.question is not None:
             scales = wanted.cursor.scales if wanted.cursor is not None else None
             ranks = await self.search.servers(wanted.question, scales)
-        return self._select(wanted, ranks)
+        return await self._select(wanted, ranks)
 
     def prepared(self, wanted: ServerQuery) -> PreparedResponse | None:
         """The response to a steady request, where it was prepared for this view and second."""
@@ -173,7 +175,7 @@ class ServerLists:
         epoch, revision = index
         return self._tags.get((wanted.key, f"{epoch}:{revision}"))
 
-    def _select(self, wanted: ServerQuery, ranks: ServerRanks | None) -> ListSelection:
+    async def _select(self, wanted: ServerQuery, ranks: ServerRanks | None) -> ListSelection:
         view = self._catalog.view
         at = wanted.cursor.at if wanted.cursor is not None else view.as_of
         now = view.as_of
@@ -190,10 +192,14 @@ class ServerLists:
             or (wanted.question and found.known != known)
         ):
             among = ranks.ranking if ranks is not None else None
-            entries = view.select(wanted.query, among=among, now=now)
-            ordered = wanted.sort.ordered(entries, ranks, at)
-            due = _due(view, wanted, ranks, now) if wanted.query.min_uptime else None
-            found = ListSelection(view, known, at, ordered, ranks, due)
+
+            def made() -> ListSelection:
+                entries = view.select(wanted.query, among=among, now=now)
+                ordered = wanted.sort.ordered(entries, ranks, at)
+                due = _due(view, wanted, ranks, now) if wanted.query.min_uptime else None
+                return ListSelection(view, known, at, ordered, ranks, due)
+
+            found = await aside(among is not None and len(among) > MANY, made)
             self.selected += 1
             self._selections[key] = found
         return found

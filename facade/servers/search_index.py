@@ -41,13 +41,20 @@ _RETRY = 5.0
 #: For how many seconds a search waits for documents that are being read.
 _PATIENCE = 1.0
 #: A question that reads more postings than these is answered in a thread.
-_LONG = 50_000
+_LONG = 5_000
+#: More results than these are sorted, and shown, in a thread.
+MANY = 1_000
 #: How long, in seconds, it is quiet before texts that nobody has any more are swept out.
 _QUIET = 1.0
 
 T = TypeVar("T")
 #: What a result is sorted by, the least first, as a cursor can carry it.
 Rank: TypeAlias = list[int | str]
+
+
+async def aside(many: bool, make: Callable[..., T], *given: object) -> T:
+    """What ``make`` makes, in a thread where that is of ``many``."""
+    return await asyncio.to_thread(make, *given) if many else make(*given)
 
 
 class SearchTexts:
@@ -165,9 +172,7 @@ class ServerSearch:
                     async with asyncio.timeout(_PATIENCE):
                         await self._read.wait()
         async with self.texts.turn:
-            if self._index.cost(question) > _LONG:
-                return await asyncio.to_thread(ask)
-            return ask()
+            return await aside(self._index.cost(question) > _LONG, ask)
 
     async def _catch_up(self) -> None:
         """Brings the index to the present list."""
