@@ -42,7 +42,7 @@ async def servers(request: web.Request) -> web.StreamResponse:
         result = await parts_of(request)[POLLS].wait(request, wanted, known)
     if has_already(request, result.etag):
         return not_modified(result.etag, {list_json.REVISION: result.position})
-    return await lists.prepare(wanted, result).respond(request)
+    return await (await lists.prepare(wanted, result)).respond(request)
 
 
 async def server(request: web.Request) -> web.Response:

@@ -6,9 +6,11 @@ it is serialized.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -125,6 +127,8 @@ class ServerLists:
         self._results: LRUCache[str, ListResult] = LRUCache(_SELECTIONS)
         self._prepared: LRUCache[str, _Prepared] = LRUCache(_RESPONSE_BYTES, getsizeof=_size)
         self._tags: LRUCache[tuple[str, str], str] = LRUCache(_TAGS)
+        #: Held while much is made in a thread, so that what many ask for is made once.
+        self._turn = asyncio.Lock()
         #: How many selections were made rather than found in the cache.
         self.selected = 0
 
@@ -132,11 +136,12 @@ class ServerLists:
         """The result as the list is now."""
         selection = await self.selection(wanted)
         # The result is of this selection's view, whatever the list is when it is made.
-        result = self._results.get(wanted.key)
-        if result is None or result.selection is not selection:
-            many = wanted.question is not None and len(selection.view) > MANY
-            result = await aside(many, self._compose, wanted, selection)
-            self._results[wanted.key] = result
+        many = wanted.question is not None and len(selection.view) > MANY
+        async with self._turn if many else nullcontext():
+            result = self._results.get(wanted.key)
+            if result is None or result.selection is not selection:
+                result = await aside(many, self._compose, wanted, selection)
+                self._results[wanted.key] = result
         self._tags[wanted.key, result.position] = result.tag
         return result
 
@@ -146,7 +151,9 @@ class ServerLists:
         if wanted.question is not None:
             scales = wanted.cursor.scales if wanted.cursor is not None else None
             ranks = await self.search.servers(wanted.question, scales)
-        return await self._select(wanted, ranks)
+        many = ranks is not None and len(ranks.ranking) > MANY
+        async with self._turn if many else nullcontext():
+            return await self._select(wanted, ranks, many)
 
     def prepared(self, wanted: ServerQuery) -> PreparedResponse | None:
         """The response to a steady request, where it was prepared for this view and second."""
@@ -157,25 +164,30 @@ class ServerLists:
         current = known.view is self._catalog.view and known.second == int(time.time())
         return known.response if current else None
 
-    def prepare(self, wanted: ServerQuery, result: ListResult) -> PreparedResponse:
+    async def prepare(self, wanted: ServerQuery, result: ListResult) -> PreparedResponse:
         """The response with ``result``, whose ``lastSeen`` are at most a second old."""
-        known, second = self._prepared.get(wanted.key), int(time.time())
-        if known is not None and known.result is result and known.second == second:
-            return known.response
-        headers = {list_json.REVISION: result.position}
-        view = result.selection.view
-        response = PreparedResponse(result.etag, result.body(view.as_of), headers)
-        made = _Prepared(result, second, view if wanted.steady else None, response)
-        if _size(made) <= _RESPONSE_BYTES:
-            self._prepared[wanted.key] = made
-        return response
+        many = len(result.entries) > MANY
+        async with self._turn if many else nullcontext():
+            known, second = self._prepared.get(wanted.key), int(time.time())
+            if known is not None and known.result is result and known.second == second:
+                return known.response
+            headers = {list_json.REVISION: result.position}
+            view = result.selection.view
+            body = await aside(many, result.body, view.as_of)
+            response = PreparedResponse(result.etag, body, headers)
+            made = _Prepared(result, second, view if wanted.steady else None, response)
+            if _size(made) <= _RESPONSE_BYTES:
+                self._prepared[wanted.key] = made
+            return response
 
     def tag_at(self, wanted: ServerQuery, index: tuple[str, int]) -> str | None:
         """The tag of the result of an equal request at ``index``; ``None``: not known."""
         epoch, revision = index
         return self._tags.get((wanted.key, f"{epoch}:{revision}"))
 
-    async def _select(self, wanted: ServerQuery, ranks: ServerRanks | None) -> ListSelection:
+    async def _select(
+        self, wanted: ServerQuery, ranks: ServerRanks | None, many: bool
+    ) -> ListSelection:
         view = self._catalog.view
         at = wanted.cursor.at if wanted.cursor is not None else view.as_of
         now = view.as_of
@@ -199,7 +211,7 @@ class ServerLists:
                 due = _due(view, wanted, ranks, now) if wanted.query.min_uptime else None
                 return ListSelection(view, known, at, ordered, ranks, due)
 
-            found = await aside(among is not None and len(among) > MANY, made)
+            found = await aside(many, made)
             self.selected += 1
             self._selections[key] = found
         return found
