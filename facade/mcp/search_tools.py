@@ -116,7 +116,7 @@ class FindServers(McpTool):
 
         found = await aside(ranks is not None and len(ranks.ranking) > MANY, select)
         shown = found[: arguments["limit"]]
-        servers = [_summary(each, ranks.ranking.why(each.id) if ranks else None) for each in shown]
+        servers = [_summary(each, ranks.why(each) if ranks else None) for each in shown]
         content: dict[str, Any] = {"servers": servers, "matched": len(found)}
         if not found:
             content["note"] = why_nothing(view, query)
@@ -132,7 +132,7 @@ class FindServers(McpTool):
             )
         answer = await self._answers.answer(NamedQuery(name))
         shown = await self._answers.shown(answer, arguments["limit"])
-        servers = [_summary(entry, why) for entry, why in shown]
+        servers = [_summary(entry, answer.why(entry)) for entry in shown]
         content: dict[str, Any] = {"servers": servers, "matched": len(answer.found.all)}
         if not servers:
             content["note"] = "Neither the query nor a fall-back of it finds any server now."

@@ -23,7 +23,8 @@ from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
 from mcp_discovery.facade.servers.paging import BY_NAME, Sort
 from mcp_discovery.facade.servers.query import ServerQuery
-from mcp_discovery.facade.servers.results import ServerLists
+from mcp_discovery.facade.servers.results import ListSelection, ServerLists
+from mcp_discovery.facade.servers.search_index import ServerRanks
 from mcp_discovery.query.answer import Arrangement, Found, find, require_key
 from mcp_discovery.query.definition import MOST_SERVERS, NamedQuery, QueryDefinition, QueryStep
 from mcp_discovery.query.question import Question
@@ -41,15 +42,20 @@ _BATCH = 25
 
 @dataclass(frozen=True, slots=True)
 class NamedAnswer:
-    """What the query ``definition`` found in ``view``; ``tag`` is the same for as long as it finds
-    the same, in whatever order."""
+    """What the query ``definition`` found in ``view``, by words where it has ``ranks``; ``tag`` is
+    the same for as long as it finds the same, in whatever order."""
 
     wanted: NamedQuery
     definition: QueryDefinition
     known: KnownQueries
     view: View
     found: Found[Entry]
+    ranks: ServerRanks | None
     tag: str
+
+    def why(self, entry: Entry) -> str | None:
+        """Why words found ``entry``, where any were asked for."""
+        return None if self.ranks is None else self.ranks.why(entry)
 
     @property
     def mark(self) -> object:
@@ -99,7 +105,14 @@ class NamedAnswers:
         definition = known[wanted.name]
         require_key(definition.strategy, wanted.key)
         view = current_view(self._catalog)
-        found = await find(definition, self._select, wanted.zone)
+        selections: list[ListSelection] = []
+
+        async def select(step: QueryStep) -> Sequence[Entry]:
+            selections.append(await self._lists.selection(_list_query(step)))
+            return selections[-1].entries
+
+        found = await find(definition, select, wanted.zone)
+        ranks = None if found.answered_by is None else selections[found.answered_by].ranks
         content = [
             b"".join(await made_of_each(each, attrgetter("digest")))
             for each in (found.near, found.others)
@@ -107,25 +120,14 @@ class NamedAnswers:
         # Its version, not what it says: who may not read that could try guesses at the tag.
         version = known.stored[wanted.name].version
         tag = tag_of(version, found.answered_by, *content, wanted.zone, wanted.key)
-        return NamedAnswer(wanted, definition, known, view, found, tag)
+        return NamedAnswer(wanted, definition, known, view, found, ranks, tag)
 
-    async def shown(
-        self, answer: NamedAnswer, limit: int | None = None
-    ) -> list[tuple[Entry, str | None]]:
-        """The servers of an answer in its order, as many as the definition and ``limit`` let be;
-        each with why the words of the query found it, where it has any."""
+    async def shown(self, answer: NamedAnswer, limit: int | None = None) -> list[Entry]:
+        """The servers of an answer in its order, as many as the definition and ``limit`` let be."""
         wanted, definition = answer.wanted, answer.definition
         asked = f"query {wanted.name}"
         order = await self._arrangement.answer(definition, answer.found, asked, wanted.key)
-        del order[min(limit or MOST_SERVERS, definition.limit) :]
-        by = answer.found.answered_by
-        if by is None or not definition.steps[by].q:
-            return [(entry, None) for entry in order]
-        ranks = (await self._lists.selection(_list_query(definition.steps[by]))).ranks
-        return [(entry, ranks.ranking.why(entry.id) if ranks else None) for entry in order]
-
-    async def _select(self, step: QueryStep) -> Sequence[Entry]:
-        return (await self._lists.selection(_list_query(step))).entries
+        return order[: min(limit or MOST_SERVERS, definition.limit)]
 
     async def changed(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from mcp_discovery.facade.http.etag import (
 )
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import listed, once, one_of, seconds, whole
+from mcp_discovery.facade.http.pauses import made_of_each
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS, NamedAnswer
 from mcp_discovery.facade.queries.models import KeptQueries, KeptQuery, NamedQueryAnswer
@@ -91,28 +92,27 @@ async def answer(request: web.Request) -> web.Response:
     if has_already(request, tag(found)):
         return not_modified(tag(found), headers)
     shown = await answers.shown(found, limit)
-    return tagged(request, tag(found), _body(found, shown, fields), headers)
+    return tagged(request, tag(found), await _body(found, shown, fields), headers)
 
 
-def _body(
-    answer: NamedAnswer, shown: Sequence[tuple[Entry, str | None]], fields: frozenset[str]
-) -> bytes:
+async def _body(answer: NamedAnswer, shown: Sequence[Entry], fields: frozenset[str]) -> bytes:
     found, view = answer.found, answer.view
     about: dict[str, object] = {"query": answer.wanted.name, "answeredBy": found.answered_by}
     if answer.wanted.zone or answer.definition.zone:
         about["inZone"] = min(len(found.near), len(shown))
     about["total"] = len(found.all)
     about |= list_json.caveats(view) | answer.known.caveats
-    entries = [
-        list_json.with_members(each.json(view.as_of), {"why": why} if why else {})
-        for each, why in shown
-    ]
-    if fields:
-        wholes: Iterable[dict[str, Any]] = map(orjson.loads, entries)
-        wanted = fields | {"id"}
-        entries = [
-            orjson.dumps({key: each[key] for key in each if key in wanted}) for each in wholes
-        ]
+    wanted = fields and fields | {"id"}
+
+    def made(entry: Entry) -> bytes:
+        why = answer.why(entry)
+        whole = list_json.with_members(entry.json(view.as_of), {"why": why} if why else {})
+        if not wanted:
+            return whole
+        members = orjson.loads(whole)
+        return orjson.dumps({name: members[name] for name in members if name in wanted})
+
+    entries = await made_of_each(shown, made)
     return list_json.with_members(b'{"servers":[' + b",".join(entries) + b"]}", about)
 
 
