@@ -122,20 +122,11 @@ class ArdResult(ArdTerms):
     source: str
 
 
-class ArdReferral(Shaped):
-    """Another registry to ask. This one knows of none."""
-
-    identifier: str
-    display_name: str
-    type: str
-    url: str
-
-
 class ArdResults(Shaped):
     """A page of results."""
 
     results: list[ArdResult]
-    referrals: list[ArdReferral] | None = None
+    referrals: list[Any] | None = Field(None, description="This registry knows no others.")
     page_token: str | None = None
 
 

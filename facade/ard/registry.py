@@ -244,29 +244,22 @@ def _buckets(facet: ArdFacet, counts: Counter[str]) -> dict[str, Any]:
     return found
 
 
+#: What is posted, and what answers it.
+_POSTED: Mapping[str, tuple[Any, type[BaseModel], type[BaseModel]]] = {
+    f"{PATH}search": (search, ArdSearch, ArdResults),
+    f"{PATH}explore": (explore, ArdExplore, ArdFacets),
+}
 #: What is posted to and only reads.
-READING = f"{PATH}search", f"{PATH}explore"
+READING = tuple(_POSTED)
 _GROUP = "ard"
 _ERRORS = dict.fromkeys((400, 401, 403, 408, 413, 415, 421, 429, 502, 503), ArdError)
 _TEXT = {"type": "string", "maxLength": 4096}
 OPERATIONS = (
-    Operation(
-        "POST",
-        READING[0],
-        search,
-        _GROUP,
-        answers={200: ArdResults, **_ERRORS},
-        body=ArdSearch,
-        needs="read",
-    ),
-    Operation(
-        "POST",
-        READING[1],
-        explore,
-        _GROUP,
-        answers={200: ArdFacets, **_ERRORS},
-        body=ArdExplore,
-        needs="read",
+    *(
+        Operation(
+            "POST", path, handler, _GROUP, answers={200: answer, **_ERRORS}, body=body, needs="read"
+        )
+        for path, (handler, body, answer) in _POSTED.items()
     ),
     Operation(
         "GET",

@@ -202,7 +202,12 @@ def _after(name: str, values: list[str]) -> Callable[[ArdEntry], bool]:
 
 def _named(values: list[str]) -> Callable[[ArdEntry], bool]:
     parts = [each.casefold() for each in values]
-    return lambda entry: any(each in entry.terms["displayName"].casefold() for each in parts)
+
+    def check(entry: ArdEntry) -> bool:
+        name = entry.terms["displayName"].casefold()
+        return any(part in name for part in parts)
+
+    return check
 
 
 def _bad(detail: str) -> ProblemError:
