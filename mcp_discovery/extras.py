@@ -18,7 +18,7 @@ _EXTRAS: dict[Extra, tuple[str, str]] = {
     "doctor": ("dns", "dnspython"),
     "postgres": ("asyncpg", "SQLAlchemy and asyncpg"),
     "redis": ("redis", "redis-py"),
-    "semantic": ("wordllama", "WordLlama"),
+    "semantic": ("wordllama", "WordLlama with its model"),
 }
 
 

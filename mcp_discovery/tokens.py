@@ -105,7 +105,7 @@ def llama_tokenizer() -> Tokenizer | None:
 
 @cache
 def token_counter() -> TokenCounter:
-    """Counts with Llama 2's tokenizer where the extra ``tokens`` is installed, else :data:`BYTES`.
+    """Counts with Llama 2's tokenizer where the extra ``semantic`` is installed, else by bytes.
 
     The first call takes as long as that of :func:`llama_tokenizer`.
     """
