@@ -56,6 +56,9 @@ def clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith("mcp_discovery") and getattr(module, "utcnow", None) is utcnow:
             monkeypatch.setattr(module, "utcnow", _now)
     monkeypatch.setattr(secrets, "token_hex", _token)
+    monkeypatch.setattr(
+        secrets, "token_bytes", bytes
+    )  # which versions of named queries are made with
     usual = {**(RegistryIndex.__init__.__kwdefaults__ or {}), "now": _now}
     monkeypatch.setattr(RegistryIndex.__init__, "__kwdefaults__", usual)
     yield
