@@ -112,6 +112,19 @@ async def test_a_store_that_hangs_holds_nobody_up(namespace: str) -> None:
             await until(fresh, timeout=30, what="the queries being fresh")
 
 
+async def test_a_store_full_of_queries_does_not_hold_the_loop() -> None:
+    async with EmbeddedStore() as store:
+        for number in range(300):
+            await store.put_query(f"query-{number}", ONE.encode())
+        turns = 0
+        reading = asyncio.create_task(NamedQueries(store).latest())
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert len((await reading).definitions) == 300
+        assert turns >= 30
+
+
 async def test_what_was_never_read_is_unavailable() -> None:
     async with open_store("etcd://127.0.0.1:9") as store:
         with pytest.raises(StoreUnavailableError):
