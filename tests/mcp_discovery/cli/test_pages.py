@@ -34,6 +34,7 @@ _OF_OTHERS = {
     "--bump-revision",  # etcdutl
     "--config-file",  # etcd
     "--exec",  # step
+    "--header",  # conformance-test of ARD
     "--help",
     "--init",  # docker
     "--mark-compacted",  # etcdutl
