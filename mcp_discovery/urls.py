@@ -15,6 +15,9 @@ from yarl import URL
 #: Transport → the usual path of its endpoint.
 USUAL_PATHS = {"streamable-http": "/mcp", "sse": "/sse", "websocket": "/ws"}
 
+#: Where an agent's card is below its URL, by A2A from 0.3 on.
+AGENT_CARD = "/.well-known/agent-card.json"
+
 _PARTS = re.compile(r"([^:/?#]+)://([^/?#]*)([^#]*)(#.*)?", re.DOTALL)
 _UNSENDABLE = re.compile(r"[^\x21-\x7e]+")
 #: What a URI may not contain (RFC 3986, section 2); brackets only stand around an address.
@@ -75,6 +78,12 @@ def resolve_in_origin(base: str, reference: str) -> str | None:
         return target if origin_of(target) == origin_of(base) else None
     except ValueError:
         return None
+
+
+def agent_card_url(url: str) -> str:
+    """Where the card of the A2A agent at ``url`` is; one that ends with ``.json`` is the card's."""
+    own = uri_of(url)
+    return own if urlsplit(own).path.endswith(".json") else f"{own.rstrip('/')}{AGENT_CARD}"
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:

@@ -34,7 +34,7 @@ from mcp_discovery.facade.registry.server_json import identity, remote_of
 from mcp_discovery.facade.servers.current_list import unknown, view_of
 from mcp_discovery.health import rfc3339
 from mcp_discovery.record import AGENT, SERVER
-from mcp_discovery.urls import uri_of
+from mcp_discovery.urls import agent_card_url
 from mcp_discovery.version import installed_version
 
 CARD = "application/mcp-server-card+json"
@@ -116,7 +116,7 @@ async def agent_card(request: web.Request) -> web.Response:
     record = (await _found(request, AGENT_INDEX)).server.representative.record
     document = await parts_of(request)[DOCUMENTS].of_record(record)
     if (found := document.agent_card()) is None:
-        own = uri_of(record.endpoint.url or "").rstrip("/") + "/.well-known/agent-card.json"
+        own = agent_card_url(record.endpoint.url or "")
         return web.Response(status=302, headers={"Location": own})
     return typed(request, orjson.dumps(found), AGENT_CARD)
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 from mcp_discovery.record import A2A, AGENT, is_label
+from mcp_discovery.urls import agent_card_url
 
 Entry = Mapping[str, Any]
 
@@ -143,7 +144,7 @@ def _server(name: str, found: Sequence[tuple[Entry, _Place]], facade: str) -> It
         target = f"{place.host}." if address is None else f"{entry['id']}.{name}"
         card = f"{facade}/servers/{name}/server-card"
         if entry.get("kind") == AGENT:
-            card = entry["url"].rstrip("/") + "/.well-known/agent-card.json"
+            card = agent_card_url(entry["url"])
         record = place.binding(target, _protocol(entry), **{_CARD: card})
         if record not in targets:  # replicas behind one address
             targets.add(record)

@@ -13,10 +13,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from itertools import count
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiohttp
 import orjson
@@ -52,12 +53,17 @@ from mcp_discovery.probe.wire import (
     retry_after,
     socket_errors,
 )
-from mcp_discovery.urls import origin_of, resolve_in_origin, wire_url
+from mcp_discovery.urls import AGENT_CARD, origin_of, resolve_in_origin, wire_url
 
 #: Where a card is, by A2A from 0.3 on and before that.
-_WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
+_WELL_KNOWN = (AGENT_CARD, "/.well-known/agent.json")
 #: How large a card may be, and any other answer.
 _LIMITS = Limits(body_bytes=2**20)
+#: How many JSON values that may be: real cards have some hundreds.
+_parse = partial(parse, protocol="A2A", most=20_000)
+#: What a card is asked for again with, from which header of it, where that can be sent as it is.
+_VALIDATORS = {"If-None-Match": "ETag", "If-Modified-Since": "Last-Modified"}
+_SENDABLE = re.compile(r"[ -~]{1,1024}")
 #: The id of the task that is asked for. No agent has it.
 _NO_TASK = "mcp-discovery-asks-whether-you-live"
 #: Errors by which an agent shows that it has read a question of A2A: those of A2A's own, and that
@@ -202,8 +208,9 @@ class A2aProbe(Probe):
         own: list[AgentInterface] = []
         elsewhere: list[AgentInterface] = []
         for each in card.interfaces:
-            if each.binding in (JSON_RPC, HTTP_JSON) and (here := self._here(each)) is not None:
-                (own if here.url == each.url else elsewhere).append(here)
+            if each.binding in (JSON_RPC, HTTP_JSON) and (found := self._here(each.url)):
+                here, is_own = found
+                (own if is_own else elsewhere).append(replace(each, url=here))
         for each in own:
             return await self._answering(each)
         for each in elsewhere[:_MOST_TRIED]:
@@ -214,19 +221,18 @@ class A2aProbe(Probe):
                     raise
         return None
 
-    def _here(self, interface: AgentInterface) -> AgentInterface | None:
-        """``interface`` at the origin that is probed; ``None`` where it has no URL of HTTP."""
+    def _here(self, url: str) -> tuple[str, bool] | None:
+        """``url`` of an interface at the origin that is probed, and whether that is its own;
+        ``None`` where it is no URL of HTTP."""
+        own = urlsplit(self.url)
         try:
-            if origin_of(interface.url) == origin_of(self.url):
-                return interface
-            parts = urlsplit(interface.url)
+            is_own, parts = origin_of(url) == origin_of(self.url), urlsplit(url)
         except ValueError:
             return None
         if parts.scheme not in ("http", "https"):
             return None
-        query = f"?{parts.query}" if parts.query else ""
-        own = urlsplit(self.url)
-        return replace(interface, url=f"{own.scheme}://{own.netloc}{parts.path or '/'}{query}")
+        # Its authority may hold credentials, which are nobody's here.
+        return urlunsplit(parts._replace(scheme=own.scheme, netloc=own.netloc)), is_own
 
     async def _answering(self, interface: AgentInterface) -> AgentInterface:
         """``interface``, which answers, as the version of A2A that it does answer: cards say 0.3 of
@@ -270,7 +276,7 @@ class A2aProbe(Probe):
                     return
                 raise refusal
             raw = await read_whole(response, Budget(self._limits))
-        found = answer_in(parse(raw, "A2A"), id)
+        found = answer_in(_parse(raw), id)
         if found.message is None:
             if found.misaddressed:
                 raise misaddressed(method, found.other_id)
@@ -292,7 +298,7 @@ class A2aProbe(Probe):
             if _A2A_ERROR.search(body):
                 return
             if response.status == HTTPStatus.OK:
-                found = parse(body, "A2A")
+                found = _parse(body)
                 if isinstance(found, dict) and "status" in found:
                     return
                 raise BadAnswerError("answered, but not A2A: the body is no task")
@@ -354,14 +360,11 @@ class A2aProbe(Probe):
                     raise await self._refusal(response, "GET", _CARD_PLACE)
                 raw = await read_whole(response, Budget(self._limits))
                 validators = {
-                    header: response.headers[name][:1024]
-                    for header, name in (
-                        ("If-None-Match", "ETag"),
-                        ("If-Modified-Since", "Last-Modified"),
-                    )
-                    if name in response.headers
+                    header: value
+                    for header, name in _VALIDATORS.items()
+                    if _SENDABLE.fullmatch(value := response.headers.get(name, ""))
                 }
-            found = AgentCard.of(parse(raw, "A2A"), url)
+            found = AgentCard.of(_parse(raw), url)
             self._validators = validators
             return found
         raise BadAnswerError("redirects more than once where its agent card should be")

@@ -6,6 +6,7 @@ be: only one without a name or without an interface is none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ _OTHER: dict[str, Any] = {"type": "other", "scopes": []}
 _MOST_EXAMPLES, _LONGEST_EXAMPLE = 5, 200
 #: How many interfaces of a card are looked at, and how many scopes.
 _MOST_INTERFACES, _MOST_SCOPES = 32, 64
+#: A binding or a version, as a header and a reason can hold it.
+_WORD = re.compile(r"[!-~]{1,256}")
+#: A tenant goes with each request.
+_LONGEST_TENANT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,8 @@ class AgentCard:
     @property
     def examples(self) -> list[str]:
         """Some examples of what its skills are asked, the first one of each skill first."""
-        listed = [_list(each.get("examples")) for each in self.skills]
+        # What comes after the first few of a skill would not be among them: equal ones are dropped.
+        listed = [_list(each.get("examples"))[:_MOST_EXAMPLES] for each in self.skills]
         found = (each for turn in zip_longest(*listed) for each in turn)
         lines = (" ".join(each.split()) for each in found if isinstance(each, str))
         return [e for e in dict.fromkeys(lines) if 0 < len(e) <= _LONGEST_EXAMPLE][:_MOST_EXAMPLES]
@@ -172,8 +178,10 @@ def _interfaces(card: Mapping[str, Any], url: str) -> Iterator[AgentInterface]:
 def _interface(
     spec: Mapping[str, Any], binding: str, version: str, base: str
 ) -> Iterator[AgentInterface]:
-    place = _text(spec.get("url"))
-    if not place or not binding or len(place) > 2048 or len(binding) > 256 or len(version) > 32:
+    place, tenant = _text(spec.get("url")), _text(spec.get("tenant"))
+    if not 0 < len(place) <= 2048 or len(tenant) > _LONGEST_TENANT:
+        return
+    if not all(map(_WORD.fullmatch, (binding, version))):
         return
     binding = binding if "/" in binding else binding.upper()
     if binding in (JSON_RPC, HTTP_JSON):
@@ -181,7 +189,7 @@ def _interface(
             place = urljoin(base, place)
     # A patch version is none of the protocol's (3.6).
     version = ".".join(version.split(".")[:2])
-    yield AgentInterface(place, binding, version, _text(spec.get("tenant")) or None)
+    yield AgentInterface(place, binding, version, tenant or None)
 
 
 def _requirements(card: Mapping[str, Any]) -> list[dict[str, list[str]]]:

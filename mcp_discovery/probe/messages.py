@@ -112,11 +112,11 @@ def legacy_headers(protocol: str | None) -> dict[str, str]:
 _MOST_VALUES = 500_000
 
 
-def parse(raw: bytes, protocol: str = "MCP") -> Any:
-    """Decode JSON; raises BadAnswerError when ``raw`` is none, or has too many values in it."""
-    if count_values(raw, _MOST_VALUES) > _MOST_VALUES:
+def parse(raw: bytes, protocol: str = "MCP", most: int = _MOST_VALUES) -> Any:
+    """Decode JSON; raises BadAnswerError when ``raw`` is none, or has over ``most`` values."""
+    if count_values(raw, most) > most:
         raise BadAnswerError(
-            f"answered with more than {_MOST_VALUES:,} JSON values at once", over_limit=True
+            f"answered with more than {most:,} JSON values at once", over_limit=True
         )
     try:
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))

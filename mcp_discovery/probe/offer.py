@@ -26,6 +26,8 @@ _LONGEST_DESCRIPTION = 4096
 _LONGEST_ICON = 2048
 _LONGEST_INFO = 200
 _LONGEST_INSTRUCTIONS = 8192
+#: Of a longer text the beginning alone is searched for tokens, and used.
+_LONGEST_TEXT = 2 * _LONGEST_INSTRUCTIONS
 _LONGEST_VERSION = 32
 _MOST_VERSIONS = 32
 
@@ -37,6 +39,7 @@ class ServerOffer:
         document: everything it offers.
         info, instructions: its own words, with each token that its issuer marks masked: a slip of
             the server's author must not keep it off the list.
+        has_tokens: whether there were any.
     """
 
     def __init__(self, found: Introspection) -> None:
@@ -48,12 +51,14 @@ class ServerOffer:
             found.skills,
             None if found.card is None else found.card.content,
         )
+        said = {"": found.instructions, **found.server_info}
+        said = {k: v[:_LONGEST_TEXT] if isinstance(v, str) else v for k, v in said.items()}
         self.info = {
             key: secrets.without_tokens(value) if isinstance(value, str) else value
-            for key, value in found.server_info.items()
+            for key, value in said.items()
         }
-        text = found.instructions
-        self.instructions = secrets.without_tokens(text) if text else text
+        self.has_tokens = self.info != said
+        self.instructions = self.info.pop("")
         self._found = found
 
     @property
@@ -105,7 +110,7 @@ class ServerOffer:
         and :class:`~mcp_discovery.errors.InvalidDocumentError` where the document is.
         """
         notes: list[str] = []
-        if (self.info, self.instructions) != (self._found.server_info, self._found.instructions):
+        if self.has_tokens:
             notes.append(
                 "what the MCP server says of itself holds what looks like an access token; "
                 "it is left out of the record"

@@ -14,7 +14,14 @@ from mcp_discovery.errors import InvalidRecordError, SecretInRecordError
 from mcp_discovery.health import Status
 from mcp_discovery.probe import BadAnswerError, McpProbe, probing_session
 from mcp_discovery.record import Record
-from mcp_discovery.urls import origin_of, resolve_in_origin, uri_of, urls_of, wire_url
+from mcp_discovery.urls import (
+    agent_card_url,
+    origin_of,
+    resolve_in_origin,
+    uri_of,
+    urls_of,
+    wire_url,
+)
 from tests.facade.harness import Client, served
 from tests.servers.recording import RecordingServer, recording
 from tests.sidecar.harness import sidecar, watching
@@ -228,3 +235,18 @@ def test_the_usual_path() -> None:
     tried: Sequence[str] = urls_of("http://h:1", "sse")
     assert tried == ("http://h:1/sse", "http://h:1")
     assert urls_of("http://h/?x=%2F", "sse") == ("http://h/?x=%2F",)
+
+
+@pytest.mark.parametrize(
+    ("url", "card"),
+    [
+        (
+            "https://a.example.org/travel/",
+            "https://a.example.org/travel/.well-known/agent-card.json",
+        ),
+        ("https://a.example.org/cards/travel.json", "https://a.example.org/cards/travel.json"),
+        ("https://a.example.org/a\nb.json", "https://a.example.org/a%0Ab.json"),
+    ],
+)
+def test_where_an_agents_card_is(url: str, card: str) -> None:
+    assert agent_card_url(url) == card

@@ -104,6 +104,7 @@ def test_an_agent_has_its_own_card_and_protocol() -> None:
         [
             entry("travel", "travel-1", "https://a.example.org/travel/", **agent),
             entry("travel", "travel-2", "https://mcp.example.org/mcp"),
+            entry("other", "other-1", "https://b.example.org/card.json", **agent),
         ],
         FACADE,
         DOMAIN,
@@ -112,7 +113,8 @@ def test_an_agent_has_its_own_card_and_protocol() -> None:
     )
     assert notes == []
     found = read(text)
-    assert found["_index._agents TXT"] == ['"agents=travel:a2a,travel:mcp"']
+    assert found["_index._agents TXT"] == ['"agents=other:a2a,travel:a2a,travel:mcp"']
+    assert 'key65400="https://b.example.org/card.json"' in found["other SVCB"][0]
     own = "https://a.example.org/travel/.well-known/agent-card.json"
     assert found["travel SVCB"] == [
         '1 a.example.org. mandatory="alpn,port" alpn="a2a,h2,http/1.1" port="443" '

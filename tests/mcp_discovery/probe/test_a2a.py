@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 
@@ -263,6 +266,7 @@ async def test_where_the_card_is(
         ('{"name": "a", "supportedInterfaces": [{"url": ""}, 3]}', "its agent card names no .*"),
         ("[" * 3000 + "]" * 3000, ".*"),
         ('{"name": "' + "a" * 2**20 + '"}', "answered with more than 1048576 bytes"),
+        ("[" + "[]," * 20_000 + "[]]", "answered with more than 20,000 JSON values at once"),
     ],
 )
 async def test_what_is_no_card(
@@ -271,6 +275,70 @@ async def test_what_is_no_card(
     agent.card_handler = replies(text=body)
     with pytest.raises(BadAnswerError, match=f"^{why}$"):
         await probe_of(agent, http).ping(QUICK)
+
+
+@pytest.mark.parametrize(
+    "header", [b"ETag: \xff", b"Last-Modified: now\x01", b"ETag: " + b"a" * 2000]
+)
+async def test_a_validator_that_cannot_be_sent_back_is_not(
+    http: aiohttp.ClientSession, header: bytes
+) -> None:
+    seen = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append(head)
+        answer: dict[str, Any] = {"name": "a", "url": "/rpc"}
+        if head.startswith(b"POST"):
+            length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+            asked = orjson.loads(await reader.readexactly(length))
+            answer = {"jsonrpc": "2.0", "id": asked["id"], "error": NOT_FOUND}
+        body = orjson.dumps(answer)
+        size = b"Content-Length: %d\r\nConnection: close" % len(body)
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n%b\r\n\r\n%b" % (header, size, body))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        host, port = server.sockets[0].getsockname()
+        probe = A2aProbe(f"http://{host}:{port}", session=http)
+        for _ in range(2):
+            await probe.ping(QUICK)
+    assert sum(head.startswith(b"GET") for head in seen) == 3
+    assert not any(b"\r\nif-" in head.lower() for head in seen)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"protocolVersion": "1.0\r\nX: y"},
+        {"protocolBinding": "GRPC\nERROR"},
+        {"tenant": "t" * 2000},
+    ],
+)
+async def test_an_interface_whose_words_no_header_or_reason_can_hold_is_none(
+    agent: ScriptedAgent, http: aiohttp.ClientSession, odd: dict[str, str]
+) -> None:
+    agent.card["supportedInterfaces"][0] |= odd
+    assert "names no interface" in str(await failure_of(probe_of(agent, http)))
+
+
+async def test_credentials_in_an_interfaces_url_are_not_used(
+    agent: ScriptedAgent, http: aiohttp.ClientSession
+) -> None:
+    there = interface(f"http://u:p@127.0.0.1:{agent.port}/rpc")
+    agent.card = agent.usual_card(supportedInterfaces=[there])
+    await A2aProbe(agent.url, session=http, headers={"Authorization": "Bearer t"}).ping(QUICK)
+    assert {seen["Authorization"] for *_, seen in agent.seen} == {"Bearer t"}
+
+
+def test_what_hostile_cards_say_is_read_in_little_time() -> None:
+    examples = [{"name": "a"}] * 5_000 + [{"name": "b", "examples": ["e"] * 5_000}]
+    card = {"name": "n" * 900_000, "url": "/rpc", "skills": examples}
+    began = time.process_time()
+    offer = ServerOffer(AgentCard.of(card, "http://127.0.0.1").introspection)
+    assert offer.said["exampleQueries"] == ["e"]
+    assert len(offer.said["title"]) == 200
+    assert time.process_time() - began < 0.1
 
 
 async def test_a_redirect_does_not_lead_elsewhere(
