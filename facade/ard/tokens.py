@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
-import orjson
-
+from mcp_discovery.facade.http import cursors
 from mcp_discovery.facade.http.problems import ProblemError
 
 
 def encode(made_for: str, *behind: object) -> str:
     """The token of the page behind ``behind``, in answer to the query ``made_for``."""
-    data = orjson.dumps([made_for, *behind])
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return cursors.encode(made_for, *behind)
 
 
 def decode(token: str, made_for: str, *kinds: type) -> list[Any]:
     """What :func:`encode` put in; raises :class:`ProblemError` (400) for anything else."""
-    try:
-        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        content = orjson.loads(data)
-    except ValueError:
-        content = None
-    if isinstance(content, list) and content and content[0] == made_for:
-        behind = content[1:]
-        if len(behind) == len(kinds) and all(map(isinstance, behind, kinds)):
-            return behind
+    match cursors.decode(token):
+        case [str(given), *behind] if given == made_for and len(behind) == len(kinds):
+            if all(map(isinstance, behind, kinds)):
+                return behind
     raise bad_token()
 
 

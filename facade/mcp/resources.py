@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote
-
-import orjson
 
 from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import is_digest
 from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.documents.documents import Documents
+from mcp_discovery.facade.http import cursors
 from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, JsonRpcError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
@@ -117,14 +114,14 @@ class Resources:
             )
             items += [_server(view.entries[id]) for id in ids[:room]]
             if len(ids) > room:
-                return {"resources": items, "nextCursor": _cursor("s", ids[room - 1])}
+                return {"resources": items, "nextCursor": cursors.encode("s", ids[room - 1])}
             last, room = "", room - len(ids)
         digests = _digests(view, last)
         chosen = heapq.nsmallest(room + 1, digests)
         items += [_document(digest, digests[digest]) for digest in chosen[:room]]
         page: dict[str, Any] = {"resources": items}
         if len(chosen) > room:
-            page["nextCursor"] = _cursor("d", chosen[room - 1] if room else "")
+            page["nextCursor"] = cursors.encode("d", chosen[room - 1] if room else "")
         return page
 
     async def read(self, uri: str) -> tuple[bytes, bool]:
@@ -200,19 +197,10 @@ def _digests(view: View, after: str) -> Mapping[str, Entry]:
     return found
 
 
-def _cursor(kind: str, last: str) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([kind, last])).decode().rstrip("=")
-
-
 def _place(cursor: str | None) -> tuple[str, str]:
     if cursor is None:
         return "", ""
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        found = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError):
-        found = None
-    match found:
+    match cursors.decode(cursor):
         case ["s" | "d" as kind, str(last)]:
             return kind, last
     raise JsonRpcError(

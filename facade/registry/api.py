@@ -6,8 +6,6 @@ https://github.com/modelcontextprotocol/registry, docs/reference/api/openapi.yam
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,6 +16,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.access.parts import parts_of
+from mcp_discovery.facade.http import cursors
 from mcp_discovery.facade.http.cors import EXPOSED
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -58,15 +57,13 @@ def encode_cursor(after: PagePlace, query: RegistryQuery) -> str:
     """
     since = None if query.since is None else rfc3339(query.since)
     parts = [*after.key, query.search, query.version, since, query.deleted]
-    data = orjson.dumps([*parts, after.rank, after.scales])
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return cursors.encode(*parts, after.rank, after.scales)
 
 
 def decode_cursor(text: str) -> tuple[PagePlace, RegistryQuery]:
     """The place and the filters in a cursor; raises :class:`ProblemError` (400) if invalid."""
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        match orjson.loads(data):
+        match cursors.decode(text):
             case [
                 str(name),
                 str(before),
@@ -82,7 +79,7 @@ def decode_cursor(text: str) -> tuple[PagePlace, RegistryQuery]:
                 return place, RegistryQuery(search, version, moment, deleted)
             case _:
                 raise ValueError("not the parts of a cursor")
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         detail = (
             f"cursor={text[:100]!r} is none of this registry's; send back the nextCursor of the "
             "page before, or leave it out to begin anew"

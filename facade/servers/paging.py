@@ -6,17 +6,14 @@ So an entry that stays as it is stands on exactly one page, whatever comes and g
 
 from __future__ import annotations
 
-import base64
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
-import orjson
-
 from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.http import cursors
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.search_index import ServerRanks
 from mcp_discovery.query.ranking import Scales, are_scales
@@ -148,16 +145,12 @@ class Cursor:
         """The cursor as URL-safe text."""
         at = _milliseconds(self.at)
         parts = [_FORMAT, self.fingerprint, at, self.key, self.id, self.limit, self.scales]
-        return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+        return cursors.encode(*parts)
 
     @classmethod
     def decode(cls, text: str, sort: Sort, fingerprint: str) -> Cursor:
         """The cursor in ``text``; :class:`ProblemError` (400) if bad or of another fingerprint."""
-        content = None
-        with suppress(ValueError):  # of base64 and of JSON
-            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            content = orjson.loads(data)
-        match content:
+        match cursors.decode(text):
             case [int(version), str(made_for), int(at), key, str(id), int(limit), list(scales)] if (
                 version == _FORMAT
                 and 0 <= at < 10**14
