@@ -47,6 +47,7 @@ from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.query.answer import Arrangement
 from mcp_discovery.query.filters import FILTERS, InvalidFilterValueError
 from mcp_discovery.query.query import Query
+from mcp_discovery.record import A2A
 
 _TYPES = ("server", "client")
 
@@ -62,8 +63,8 @@ async def connections(request: web.Request) -> web.Response:
     filters = tag_of(
         sorted((key, value) for key, value in request.query.items() if key not in _PAGING)
     )
-    page = found
-    beside: dict[str, object] = {"total": len(view), "filtered": len(found)}
+    page, servers = found, len(view) - view.number("transport", A2A)
+    beside: dict[str, object] = {"total": servers, "filtered": len(found)}
     if limit is not None or cursor_text is not None:
         start, length = 0, limit or 100
         if cursor_text is not None:

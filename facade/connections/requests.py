@@ -226,8 +226,10 @@ class DiscoverFilters(_RequestModel):
 
     @property
     def others(self) -> dict[str, frozenset[str]]:
-        """The values of the filters that :func:`discover_body` adds from the table."""
-        return {each.name: strings(getattr(self, each.name, None)) for each in _others()}
+        """The values of the filters that :func:`discover_body` adds from the table; one that is
+        not given is left to its default."""
+        found = {each.name: strings(getattr(self, each.name, None)) for each in _others()}
+        return {name: values for name, values in found.items() if values}
 
 
 class LoadBalancing(_RequestModel):

@@ -24,6 +24,7 @@ from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.status.handlers import offers, performance_of
 from mcp_discovery.facade.usage.usage import USAGE, Usage
 from mcp_discovery.health import Status, rfc3339, utcnow
+from mcp_discovery.record import A2A, SERVER
 
 #: How many of the most used capabilities are listed.
 _MOST_USED = 10
@@ -34,7 +35,8 @@ _QUIET = 0.2
 
 
 async def stats(request: web.Request) -> web.Response:
-    """Connections by status and protocol, what they offer and, as far as known, how they do."""
+    """Connections to servers by status and protocol, what these offer and, as far as known, how
+    they do."""
     view, usage = view_of(request), parts_of(request)[USAGE]
     by_status, by_protocol = _by_status(view), _by_protocol(view)
     figures = usage.whole()
@@ -43,7 +45,7 @@ async def stats(request: web.Request) -> web.Response:
         performance["errorRate"] = representation.rounded(figures.error_rate)
     body = {
         "timestamp": rfc3339(utcnow()),
-        "connections": {"total": len(view)} | by_status,
+        "connections": {"total": sum(by_status.values())} | by_status,
         "protocols": by_protocol,
         "capabilities": {"total": _offered(view), "mostUsed": _most_used(usage)},
         "performance": performance,
@@ -63,7 +65,7 @@ async def distribution(request: web.Request) -> web.Response:
     pauses = Pauses()
     for entry in view:
         await pauses.pause()
-        if status_of(entry.health) != "active":
+        if status_of(entry.health) != "active" or entry.record.kind != SERVER:
             continue
         figures = representation.figures_of(entry, usage)
         share: dict[str, Any] = {"id": entry.id, "name": entry.record.name}
@@ -116,7 +118,7 @@ def _counted(number: int) -> str:
 
 
 def _by_status(view: View) -> dict[str, int]:
-    """Counted from the index; only those that are down are read one by one."""
+    """Counted from the index; only those that are down, and agents, are read one by one."""
     counted = dict.fromkeys(STATUSES, 0)
     for health in view.keys("status"):
         ids = view.having("status", health)
@@ -126,6 +128,8 @@ def _by_status(view: View) -> dict[str, int]:
         else:
             status = status_of(view.entries[next(ids)].health)
             counted[status] += view.number("status", health)
+    for id in view.having("transport", A2A):
+        counted[status_of(view.entries[id].health)] -= 1
     return {str(status): count for status, count in counted.items()}
 
 

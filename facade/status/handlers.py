@@ -35,6 +35,7 @@ from mcp_discovery.facade.state import FACADE
 from mcp_discovery.facade.usage.usage import USAGE, UsageFigures
 from mcp_discovery.health import Status, rfc3339
 from mcp_discovery.probe.verdict import is_usable
+from mcp_discovery.record import SERVER
 from mcp_discovery.version import installed_version
 
 
@@ -175,7 +176,7 @@ METRICS_PATH: Final = "/metrics"
 
 
 async def capabilities(request: web.Request) -> web.Response:
-    """What healthy instances offer, and those of stdio: each name with how many offer it, and how
+    """What healthy MCP servers offer, and those of stdio: each name with how many offer it, and how
     much it is used as far as clients report."""
     view = view_of(request)
     documents, usage = parts_of(request)[DOCUMENTS], parts_of(request)[USAGE]
@@ -318,7 +319,7 @@ _Offer = tuple[str, tuple[tuple[str, ...], ...]]
 
 
 def offers(view: View) -> Counter[_Offer]:
-    """What usable instances offer: digest and names → how many instances offer exactly that.
+    """What usable servers offer: digest and names → how many instances offer exactly that.
 
     Usable are the healthy ones, and those of stdio, which clients start and nobody probes.
     Instances of one version are equal, so the names are processed once for each version.
@@ -327,7 +328,7 @@ def offers(view: View) -> Counter[_Offer]:
         *(view.having("status", each.value) for each in (Status.HEALTHY, Status.DEGRADED))
     )
     fit = (entry for id in candidates if is_usable((entry := view.entries[id]).health))
-    indexed = (entry.record.capabilities for entry in fit)
+    indexed = (entry.record.capabilities for entry in fit if entry.record.kind == SERVER)
     return Counter((each.digest or "", each.lists()) for each in indexed)
 
 

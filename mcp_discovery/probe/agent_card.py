@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.introspection import Introspection, encodable
+from mcp_discovery.probe.messages import quoted
 from mcp_discovery.record import url_problem
 
 #: The bindings of A2A's own that can be asked over HTTP.
@@ -139,9 +140,8 @@ class AgentCard:
         """Some examples of what its skills are asked, the first one of each skill first."""
         # What comes after the first few of a skill would not be among them: equal ones are dropped.
         listed = [_list(each.get("examples"))[:_MOST_EXAMPLES] for each in self.skills]
-        found = (each for turn in zip_longest(*listed) for each in turn)
-        lines = (" ".join(each.split()) for each in found if isinstance(each, str))
-        return [e for e in dict.fromkeys(lines) if 0 < len(e) <= _LONGEST_EXAMPLE][:_MOST_EXAMPLES]
+        lines = dict.fromkeys(quoted(each) for turn in zip_longest(*listed) for each in turn)
+        return [line for line in lines if 0 < len(line) <= _LONGEST_EXAMPLE][:_MOST_EXAMPLES]
 
     @property
     def auth(self) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class ServerOffer:
         }
         if (card := self._found.card) is not None:
             # The tags of its skills are not the record's: rights hang on those.
-            fields |= {"auth": card.auth, "exampleQueries": card.examples}
+            examples = list(map(secrets.without_tokens, card.examples))
+            fields |= {"auth": card.auth, "exampleQueries": examples}
         return {key: value for key, value in fields.items() if value}
 
     def filled(self, fields: Mapping[str, Any], before: CapabilityDocument) -> dict[str, Any]:

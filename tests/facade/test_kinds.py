@@ -55,8 +55,18 @@ async def test_nobody_is_given_an_agent_for_a_server(ask: Client) -> None:
     assert len(listed) == 1
     cards = (await ask("GET", "/.well-known/ai-catalog.json")).json["entries"]
     assert ORIGIN not in str(cards)
-    connections = (await ask("GET", "/connections")).json["connections"]
-    assert [each["id"] for each in connections] == ["server"]
+    connections = (await ask("GET", "/connections")).json
+    assert [each["id"] for each in connections["connections"]] == ["server"]
+    assert (connections["total"], connections["filtered"]) == (1, 1)
+    for filters, found in (({}, "server"), ({"kind": "agent"}, "agent")):
+        answer = await ask("POST", "/connections/discover", {"filters": filters})
+        assert [each["id"] for each in answer.json["connections"]] == [found]
+    figures = (await ask("GET", "/registry/stats")).json
+    assert (figures["connections"]["total"], figures["connections"]["active"]) == (1, 1)
+    shares = (await ask("GET", "/load-balancing/distribution")).json["connections"]
+    assert [each["id"] for each in shares] == ["server"]
+    offered = (await ask("GET", "/capabilities")).json["capabilities"]
+    assert [each["name"] for each in offered] == ["book"]
     targets = (await ask("GET", "/sd/prometheus")).json
     assert [each["labels"]["__meta_mcp_id"] for each in targets] == ["server"]
     found = (
