@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from aiohttp import web
+from cachetools import LRUCache
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.named_queries import KnownQueries, NamedQueries
@@ -36,6 +37,8 @@ _DISCONNECT_CHECK = 0.5
 #: Seconds after which what is waited for is asked anew in any case: the clock may change an answer,
 #: or a document that becomes known. Seconds between two rounds over all that is waited for.
 _TICK, _PAUSE = 2.0, 0.05
+#: Of how many steps with words it is remembered what they found.
+_SELECTIONS = 64
 #: How many polls are woken before everything else has its turn.
 _BATCH = 25
 
@@ -89,6 +92,8 @@ class NamedAnswers:
         self._arrangement = arrangement
         self._waiting = DisconnectWatch(_DISCONNECT_CHECK)
         self._groups: dict[NamedQuery, _Watched] = {}
+        self._selections: LRUCache[str, ListSelection] = LRUCache(_SELECTIONS)
+        self._turn = asyncio.Lock()
         self._joined = asyncio.Event()
         self._closed = False
 
@@ -108,7 +113,7 @@ class NamedAnswers:
         selections: list[ListSelection] = []
 
         async def select(step: QueryStep) -> Sequence[Entry]:
-            selections.append(await self._lists.selection(_list_query(step)))
+            selections.append(await self._selected(_list_query(step)))
             return selections[-1].entries
 
         found = await find(definition, select, wanted.zone)
@@ -121,6 +126,22 @@ class NamedAnswers:
         version = known.stored[wanted.name].version
         tag = tag_of(version, found.answered_by, *content, wanted.zone, wanted.key)
         return NamedAnswer(wanted, definition, known, view, found, ranks, tag)
+
+    async def _selected(self, wanted: ServerQuery) -> ListSelection:
+        """What a step finds now. Its words are searched for once while the list stays as it is:
+        many ask the same, and each in turn."""
+        if wanted.question is None:
+            return await self._lists.selection(wanted)
+        async with self._turn:
+            found = self._selections.get(wanted.key)
+            if (
+                found is None
+                or found.view is not self._catalog.view
+                or found.known != self._lists.search.documents_known
+                or found.due is not None
+            ):
+                found = self._selections[wanted.key] = await self._lists.selection(wanted)
+            return found
 
     async def shown(self, answer: NamedAnswer, limit: int | None = None) -> list[Entry]:
         """The servers of an answer in its order, as many as the definition and ``limit`` let be."""

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.query.definition import MAX_DEFINITION, MAX_QUERIES
+from mcp_discovery.query.question import Question
 from tests.facade.harness import Client, leased, served
 from tests.facade.mcp.wire import enveloped
 from tests.stores.waiting import until
@@ -133,6 +135,26 @@ async def test_words_find_the_best_first() -> None:
         assert "payments (name)" in reply.json["servers"][0]["why"]
         some = await ask("GET", "/queries/pay?fields=why&limit=1")
         assert some.json["servers"][0].keys() == {"id", "why"}
+
+
+async def test_words_that_many_ask_for_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches: list[str] = []
+    search = ServerSearch.servers
+
+    async def counted(self: ServerSearch, question: Question, *scales: Any) -> Any:
+        searches.append(str(question.words))
+        return await search(self, question, *scales)
+
+    monkeypatch.setattr(ServerSearch, "servers", counted)
+    async with served() as ask:
+        await _registered(ask, "a", description="Weather forecasts")
+        await _kept(ask, "sky", q="weather", least=2, fallbacks=[{"q": "forecasts"}])
+        zones = [f"?zone=zone-{number}" for number in range(10)]
+        replies = await asyncio.gather(*(ask("GET", f"/queries/sky{each}") for each in zones))
+        assert [each.ids for each in replies] == [["a"]] * 10
+        assert len(searches) == 2
+        await _registered(ask, "b", description="Weather at sea")
+        assert set((await ask("GET", "/queries/sky")).ids) == {"a", "b"}
 
 
 async def test_a_model_asks_by_the_name() -> None:
