@@ -136,7 +136,7 @@ class ServerLists:
         """The result as the list is now."""
         selection = await self.selection(wanted)
         # The result is of this selection's view, whatever the list is when it is made.
-        many = wanted.question is not None and len(selection.view) > MANY
+        many = len(selection.view) > MANY
         async with self._turn if many else nullcontext():
             result = self._results.get(wanted.key)
             if result is None or result.selection is not selection:
@@ -151,7 +151,7 @@ class ServerLists:
         if wanted.question is not None:
             scales = wanted.cursor.scales if wanted.cursor is not None else None
             ranks = await self.search.servers(wanted.question, scales)
-        many = ranks is not None and len(ranks.ranking) > MANY
+        many = len(self._catalog.view if ranks is None else ranks.ranking) > MANY
         async with self._turn if many else nullcontext():
             return await self._select(wanted, ranks, many)
 

@@ -152,11 +152,15 @@ class ServerSearch:
         the order of every other search; none where there is no word in it."""
         ranks = await self.servers(Question(text, match))
         entries = self._catalog.view.entries
-        found = (entries.get(id) for id in ranks.ranking if among is None or id in among)
-        return [
-            RankedServer(each.id, ranks.ranking.share(each.id), ranks.ranking.why(each.id))
-            for each in ranks.ordered(each for each in found if each is not None)
-        ]
+
+        def ranked() -> list[RankedServer]:
+            found = (entries.get(id) for id in ranks.ranking if among is None or id in among)
+            return [
+                RankedServer(each.id, ranks.ranking.share(each.id), ranks.why(each))
+                for each in ranks.ordered(each for each in found if each is not None)
+            ]
+
+        return await aside(len(ranks.ranking) > MANY, ranked)
 
     def close(self) -> None:
         """Lets go of the texts."""

@@ -17,6 +17,7 @@ from mcp_discovery.adapters.view import Entry
 from mcp_discovery.document import KINDS, CapabilityDocument, Kind, text_of
 from mcp_discovery.errors import DocumentNotFoundError, StoreError
 from mcp_discovery.facade.documents.documents import Documents
+from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.health import PREFERENCE, Status
 from mcp_discovery.query.corpus import definitions_in
 from mcp_discovery.vouching import NOBODY, Voice, together, voice
@@ -56,7 +57,7 @@ class ToolDefinitions:
         """The tools by digest of the documents that could be read within ``timeout`` seconds."""
         found: dict[str, Tools] = {}
         missing = []
-        for digest in digests:
+        async for digest in sliced(digests):
             if (cached := self._cache.get(digest)) is not None:
                 found[digest] = cached[0]
             else:

@@ -77,7 +77,7 @@ class Vectors(Protocol):
 
     ``blend``, once it ``is_ready``, takes the score by words of each text, the greatest that there
     could be, and how often each text is in the list; it returns the scores of all that are found,
-    by words or by meaning, up to :data:`WHOLE`.
+    by words or by meaning, up to :data:`WHOLE`, or ``None`` where the model fails.
     """
 
     @property
@@ -89,7 +89,7 @@ class Vectors(Protocol):
 
     def blend(
         self, question: str, by_words: Sequence[int], most: int, members: Sequence[int]
-    ) -> Mapping[int, int]: ...
+    ) -> Mapping[int, int] | None: ...
 
 
 class Corpus:

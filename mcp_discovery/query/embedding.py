@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mcp_discovery.document import text_of
@@ -41,8 +43,11 @@ BUILT_IN: Final = EntryPoint("wordllama", "mcp_discovery.query.wordllama:WordLla
 _DESCRIPTION: Final = 150
 #: How many characters of a name are, how many parameters, and of all together.
 _NAME, _PARAMETERS, _TEXT = 128, 50, 800
+_BY_WORDS: Final = "servers and tools are ranked by words alone"
 #: For how long, in seconds, the loop is held at a stretch.
 _SLICE: Final = 0.005
+#: For how long, in seconds, a model of others may think about one text.
+_PATIENCE: Final = 2.0
 
 
 class Embedder(Protocol):
@@ -96,10 +101,9 @@ def load(point: EntryPoint) -> Embedder:
         make: Callable[[], Embedder] = point.load()
         embedder = make()
         embedder.name, embedder.dimensions, embedder.embed  # noqa: B018
-    except (ImportError, AttributeError, TypeError, ValueError, OSError) as error:
+    except Exception as error:  # whatever a model of others raises
         raise InvalidInputError(
-            f"the model {point.name} ({point.value}) cannot be loaded: {error}; servers are ranked "
-            "by words alone"
+            f"the model {point.name} ({point.value}) cannot be loaded: {error}; {_BY_WORDS}"
         ) from error
     return embedder
 
@@ -135,13 +139,13 @@ def _in_words(texts: Iterable[object]) -> str:
 class Meaning:
     """What the texts of a corpus mean, to a model that is loaded while :meth:`run` runs.
 
-    Until it :attr:`is_ready`, and if it cannot be loaded, the corpus ranks by words. Its methods
-    are called by one thread at a time.
+    Until it :attr:`is_ready`, and from the first fault of the model on, the corpus ranks by words.
+    Its methods are called by one thread at a time.
     """
 
     def __init__(self, point: EntryPoint) -> None:
         self.model = point.name
-        #: Why the model could not be loaded.
+        #: Why the model is not used: it could not be loaded, or had a fault.
         self.problem: str | None = None
         #: Whether the model ranks.
         self.is_ready = False
@@ -163,7 +167,10 @@ class Meaning:
             return
         text = embedded_text(server, item)
         if self.is_ready and self._vectors is not None:
-            self._vectors.put(number, text)
+            try:
+                self._vectors.put(number, text)
+            except InvalidInputError as error:
+                self._fail(error)
         elif self.problem is None:
             self._waiting[number] = text
 
@@ -175,10 +182,21 @@ class Meaning:
 
     def blend(
         self, question: str, by_words: Sequence[int], most: int, members: Sequence[int]
-    ) -> Mapping[int, int]:
-        """:meth:`mcp_discovery.query.vectors.VectorTable.blend`, once the model is ready."""
+    ) -> Mapping[int, int] | None:
+        """:meth:`mcp_discovery.query.vectors.VectorTable.blend`, once the model is ready; ``None``
+        where it fails."""
         assert self._vectors is not None
-        return self._vectors.blend(question, by_words, most, members)
+        try:
+            return self._vectors.blend(question, by_words, most, members)
+        except InvalidInputError as error:
+            self._fail(error)
+            return None
+
+    def _fail(self, error: InvalidInputError) -> None:
+        self.problem = str(error)
+        self.is_ready, self._vectors = False, None
+        self._waiting.clear()
+        log.warning("%s", error)
 
     async def run(self, first: Callable[[], Awaitable[object]] | None = None) -> None:
         """Loads the model in a thread, once ``first`` has returned, and embeds what waits for it;
@@ -187,18 +205,16 @@ class Meaning:
             await first()
         started = time.monotonic()
         try:
-            self._vectors = await asyncio.to_thread(self._load)
+            vectors = self._vectors = await asyncio.to_thread(self._load)
+            until = time.monotonic() + _SLICE
+            while self._waiting:
+                vectors.put(*self._waiting.popitem())
+                if time.monotonic() > until:
+                    await asyncio.sleep(0)
+                    until = time.monotonic() + _SLICE
         except InvalidInputError as error:
-            self.problem = str(error)
-            self._waiting.clear()
-            log.warning("%s", error)
+            self._fail(error)
             return
-        until = time.monotonic() + _SLICE
-        while self._waiting:
-            self._vectors.put(*self._waiting.popitem())
-            if time.monotonic() > until:
-                await asyncio.sleep(0)
-                until = time.monotonic() + _SLICE
         self.is_ready = True
         took = time.monotonic() - started
         log.info(
@@ -212,4 +228,32 @@ class Meaning:
         embedder = load(self._point)
         from mcp_discovery.query.vectors import VectorTable
 
-        return VectorTable(embedder)
+        return VectorTable(embedder if self._point is BUILT_IN else _Guarded(embedder))
+
+
+class _Guarded:
+    """A model of others, which may do anything: whatever it raises is an
+    :class:`InvalidInputError`, and it is not waited for for ever."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.name, self.dimensions = embedder.name, embedder.dimensions
+        self._embed = embedder.embed
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        answer: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answer.put((self._embed(texts), None))
+            except Exception as error:  # noqa: BLE001  whatever a model of others raises
+                answer.put((None, error))
+
+        # In a thread of its own, one that hangs does not keep the facade from ending.
+        threading.Thread(target=ask, name=f"model {self.name}", daemon=True).start()
+        try:
+            found, error = answer.get(timeout=_PATIENCE)
+        except Empty:
+            found, error = None, TimeoutError(f"no answer in {_PATIENCE:g} s")
+        if error is not None:
+            raise InvalidInputError(f"the model {self.name} failed: {error!r}; {_BY_WORDS}")
+        return found

@@ -318,6 +318,8 @@ class SearchIndex:
         # Words that no text has are not held against those that have the others.
         by_words, most = [hit >> shift for hit in found], max(known * STEPS, 1)
         blended = vectors.blend(question.text[:MAX_TEXT], by_words, most, self._members)
+        if blended is None:
+            return hits
         for text, score in blended.items():
             found[text] = score << shift | found[text] & ((1 << shift) - 1)
         return hits._replace(ceiling=WHOLE)

@@ -38,12 +38,7 @@ class VectorTable:
 
     def __init__(self, embedder: Embedder) -> None:
         """Raises :class:`InvalidInputError` where the embedder is none."""
-        shape = np.shape(embedder.embed(["one text"]))
-        if shape != (1, embedder.dimensions):
-            raise InvalidInputError(
-                f"the model {embedder.name} answers to one text with {shape} numbers, and not with "
-                f"{(1, embedder.dimensions)}; servers are ranked by words alone"
-            )
+        _unit(embedder, ["one text"])
         self._embedder = embedder
         self._rows = np.zeros((0, embedder.dimensions), np.int8)
         self._scales = np.zeros(0, np.float32)
@@ -79,7 +74,8 @@ class VectorTable:
         or are near, by number.
 
         ``by_words`` has what the words say of each text, ``most`` at most, and ``members`` how
-        often it is in the list: 0 for one that is not.
+        often it is in the list: 0 for one that is not. Raises :class:`InvalidInputError`, as
+        :meth:`put` does, where the embedder answers with something else than vectors.
         """
         numbers = np.flatnonzero(np.asarray(members))
         words = np.asarray(by_words, np.float32)[numbers]
@@ -111,6 +107,15 @@ class VectorTable:
 
 def _unit(embedder: Embedder, texts: Sequence[str]) -> Matrix:
     """The vectors of ``texts``, each of the length 1, or 0."""
-    found: Matrix = np.array(embedder.embed(texts), np.float32)
+    answer, shape = embedder.embed(texts), (len(texts), embedder.dimensions)
+    try:
+        found: Matrix = np.array(answer, np.float32)
+    except (TypeError, ValueError):
+        found = np.zeros(0, np.float32)
+    if found.shape != shape or not np.isfinite(found).all():
+        raise InvalidInputError(
+            f"the model {embedder.name} answers to {len(texts)} texts with something else than "
+            f"{shape} finite numbers; servers and tools are ranked by words alone"
+        )
     found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
     return found

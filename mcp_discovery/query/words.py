@@ -41,7 +41,8 @@ _STOP: Final = """
     our ours out over own please re s same shall she should so some such t than that the their
     theirs them then there these they this those through to too under until up us use using ve very
     via want wants was we were what whats when where which while who whom whose why will with would
-    you your yours anything everything lot lots many much someone something
+    you your yours anything everything lot lots many much someone something used using given gave
+    one ensure sure thank thanks hello hi kindly
 """
 #: Words that say how something is asked for, not what. A question is searched without them, unless
 #: it has no others.

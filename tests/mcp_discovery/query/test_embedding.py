@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from mcp_discovery.errors import InvalidInputError, MissingExtraError
-from mcp_discovery.query.embedding import BUILT_IN, Embedder, Meaning, chosen, embedded_text, load
+from mcp_discovery.query.corpus import Corpus
+from mcp_discovery.query.embedding import (
+    BUILT_IN,
+    GROUP,
+    Embedder,
+    Meaning,
+    chosen,
+    embedded_text,
+    load,
+)
+from mcp_discovery.query.index import SearchIndex
+from mcp_discovery.query.question import Question
 from tests.records import record
 
 FILES = record(name="my-files", title="The files", description="", tags=["paper"])
@@ -143,3 +157,51 @@ def test_what_a_server_answers_is_embedded() -> None:
         name="files", description="Files.", tags=["a"], exampleQueries=["is it kept"]
     )
     assert embedded_text(answering, None) == "files: Files. is it kept a"
+
+
+_FAULTS: Mapping[str, Callable[[], object]] = {
+    "raises": lambda: 1 / 0,
+    "nothing": lambda: None,
+    "no numbers": lambda: [["a"] * 26],
+    "not a number": lambda: [[float("nan")] * 26],
+    "too few": lambda: [[1.0] * 25],
+    "rows of many lengths": lambda: [[1.0], [1.0, 2.0]],
+    "hangs": lambda: threading.Event().wait(),
+}
+
+
+class Failing:
+    """A model that answers well for as long as ``fault`` is ``None``."""
+
+    name, dimensions = "failing", 26
+    fault: ClassVar[str | None] = None
+
+    def embed(self, texts: Sequence[str]) -> object:
+        if Failing.fault is not None:
+            return _FAULTS[Failing.fault]()
+        return [[1.0] * 26 for _ in texts]
+
+
+@pytest.mark.parametrize("fault", _FAULTS)
+@pytest.mark.parametrize("then", ["asked", "told", "loaded"])
+async def test_from_a_fault_of_another_model_on_words_rank_alone(
+    then: str, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mcp_discovery.query.embedding._PATIENCE", 0.05)
+    meaning = Meaning(EntryPoint("failing", f"{__name__}:{Failing.__name__}", GROUP))
+    index = SearchIndex(Corpus(meaning))
+    monkeypatch.setattr(Failing, "fault", fault if then == "loaded" else None)
+    index.put(FILES)
+    list(index.work())
+    await meaning.run()
+    assert meaning.is_ready == (then != "loaded")
+    monkeypatch.setattr(Failing, "fault", fault)
+    if then == "told":
+        index.put(record("more-1", name="more-files"))
+        list(index.work())
+    for _ in range(2):
+        assert index.servers(Question("my files")).why(FILES.id).startswith("matched: files (name)")
+    assert not meaning.is_ready
+    assert meaning.status()["state"] == "failed"
+    assert "ranked by words alone" in meaning.status()["problem"]
+    assert len([each for each in caplog.records if each.levelname == "WARNING"]) == 1
