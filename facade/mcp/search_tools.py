@@ -105,7 +105,7 @@ class FindServers(McpTool):
         self, arguments: Mapping[str, Any], on_progress: OnProgress | None, caller: Caller
     ) -> Mapping[str, Any]:
         if (name := arguments["query"]) is not None:
-            return await self._named(name, arguments)
+            return await self._named(name, arguments, caller)
         query, question = query_of(arguments), question_of(arguments)
         ranks = await self._search.servers(question) if question is not None else None
         view = current_view(self._catalog)
@@ -124,13 +124,15 @@ class FindServers(McpTool):
             content["note"] = f"{_more(left)}; filter more closely, or raise limit."
         return tool_result(content | list_json.caveats(view))
 
-    async def _named(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _named(
+        self, name: str, arguments: Mapping[str, Any], caller: Caller
+    ) -> Mapping[str, Any]:
         others = [each for each in ("q", *FILTERS) if arguments.get(each)]
         if others:
             raise InvalidArgumentsError(
                 f"query {name!r} says which servers; leave out {', '.join(others)}"
             )
-        answer = await self._answers.answer(NamedQuery(name))
+        answer = await self._answers.answer(NamedQuery(name), usual_key=caller.key)
         shown = await self._answers.shown(answer, arguments["limit"])
         servers = [_summary(entry, answer.why(entry)) for entry in shown]
         content: dict[str, Any] = {"servers": servers, "matched": len(answer.found.all)}

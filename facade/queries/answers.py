@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -100,14 +100,16 @@ class NamedAnswers:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def answer(self, wanted: NamedQuery) -> NamedAnswer:
-        """What a named query finds now.
+    async def answer(self, wanted: NamedQuery, *, usual_key: str | None = None) -> NamedAnswer:
+        """What a named query finds now; ``usual_key`` is that of an asker who cannot give one.
 
         Raises what :meth:`NamedQueries.current`, :meth:`KnownQueries.__getitem__` and
         :func:`require_key` raise, and :class:`ProblemError` (503) until there is a first list.
         """
         known = await self.queries.current(wanted.name)
         definition = known[wanted.name]
+        if definition.strategy == "consistent-hash" and wanted.key is None:
+            wanted = replace(wanted, key=usual_key)
         require_key(definition.strategy, wanted.key)
         view = current_view(self._catalog)
         selections: list[ListSelection] = []

@@ -169,6 +169,8 @@ async def test_a_model_asks_by_the_name() -> None:
 
         told = (await call(query="pay"))["structuredContent"]
         assert ([each["id"] for each in told["servers"]], told["matched"]) == (["a"], 1)
+        await _kept(ask, "same", filters={"tags": "spare"}, strategy="consistent-hash")
+        assert (await call(query="same"))["structuredContent"]["matched"] == 1
         for arguments, problem in (
             ({"query": "pya"}, "did you mean 'pay'?"),
             ({"query": "pay", "tags": ["x"], "q": "y"}, "leave out q, tags"),
