@@ -16,6 +16,9 @@ from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.introspection import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_label, to_semver, url_problem
 
+#: How many skills a record's index names: each facade that follows the list indexes all of them at
+#: each change, and servers with thousands of skills are none that anybody chooses from.
+_MOST_SKILLS = 2_000
 #: How many example queries registries want (ARD, 4.2).
 RECOMMENDED = range(2, 6)
 #: The fields of a record that an agent's card gives besides those that any server does.
@@ -172,6 +175,12 @@ def _fitting(kind: str, names: Sequence[str], notes: list[str]) -> list[str]:
             f"{len(names) - len(fitting)} of the {kind} have names over {_LONGEST_NAME} "
             "characters; they are in the document but not in the record's index"
         )
+    if kind == "skills" and len(fitting) > _MOST_SKILLS:
+        notes.append(
+            f"the record's index names {_MOST_SKILLS:,} of {len(fitting):,} skills; the document "
+            "has all of them"
+        )
+        del fitting[_MOST_SKILLS:]
     return fitting
 
 

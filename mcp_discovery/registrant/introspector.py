@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _LISTS = ("tools", "resources", "resource_templates", "prompts", "skills")
 
+#: More than so many items are described in a thread: it takes some milliseconds for a thousand.
+_MANY = 2_000
+
 #: The part of the interval that lies between two readings however often the server says that it
 #: changed, and how many seconds that are at most.
 _APART = 0.2
@@ -90,7 +93,7 @@ class Introspector:
     name: str
 
     def __post_init__(self) -> None:
-        self._wanted = asyncio.Event()
+        self._wanted, self._turn = asyncio.Event(), asyncio.Lock()
         self._read: Introspection | None = None
         self._unread = ""  # which lists cannot be read, and why
         self._failing = ""  # why nothing can be read at all
@@ -153,7 +156,8 @@ class Introspector:
                 self._tell(before)
         else:
             self._failures = 0
-            self._take_in(found, probe)
+            async with self._turn:
+                await self._take_in(found, probe)
 
     def _pause(self, probe: Probe) -> float:
         """Seconds until something may be read ahead of time.
@@ -182,7 +186,7 @@ class Introspector:
                 pause = apart
             await asyncio.sleep(pause)
 
-    def _take_in(self, found: Introspection, probe: Probe) -> None:
+    async def _take_in(self, found: Introspection, probe: Probe) -> None:
         """Passes on what was read, where it changed, and what could not be."""
         troubled, self._failing = self.trouble, ""
         self._unread = cannot_be_read(
@@ -191,8 +195,8 @@ class Introspector:
             if not (self.expects_credentials and each.wants_credentials)
         )
         if found is not self._read and not self._too_often():
-            self._read, self._unlisted = found, ""
-            after = self._described(self._completed(found), probe.url)
+            after = await self._described(self._completed(found), probe.url)
+            self._read = found
             self._tell(troubled)
             if after is not None:
                 self._pass_on(found, after)
@@ -211,13 +215,18 @@ class Introspector:
             found, **{name: getattr(found, name) or getattr(document, name) for name in names}
         )
 
-    def _described(self, found: Introspection, url: str) -> ServerDescription | None:
+    async def _described(self, found: Introspection, url: str) -> ServerDescription | None:
         """The description of what was read, as far as there is one; ``trouble`` says what is not.
 
         None where what is registered stays.
         """
         try:
-            return self.describe(found, url)
+            if sum(len(getattr(found, name)) for name in _LISTS) > _MANY:
+                after = await asyncio.to_thread(self.describe, found, url)
+            else:
+                after = self.describe(found, url)
+            self._unlisted = ""
+            return after
         except InvalidInputError as error:
             self._unlisted = f"what it offers cannot be listed: {error}"
             if self.known is not None:
@@ -252,7 +261,7 @@ class Introspector:
             "was introspected" if before is None else "changed",
             ", ".join(
                 counted(len(getattr(found, name)), name.removesuffix("s").replace("_", " "))
-                for name in _LISTS
+                for name in (_LISTS if found.card is None else ("skills",))
             ),
             found.era or "A2A",
         )
