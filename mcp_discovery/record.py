@@ -417,6 +417,8 @@ class Record(Particulars):
         offered = self.capabilities
         if self.kind == AGENT and (offered.tools or offered.resources or offered.prompts):
             raise ValueError("an agent has skills, and no tools, resources or prompts of MCP")
+        if self.kind != AGENT and self.auth.type == "other":
+            raise ValueError("a server's auth is none, bearer or oauth2; an agent's may be other")
         return self
 
     @field_validator("registry_name")

@@ -142,6 +142,8 @@ def test_no_name_in_dns_leads_to_an_agent_that_a_server_could_have() -> None:
             {"kind": "agent", "endpoint": {"url": ORIGIN}, "capabilities": {"tools": ["a"]}},
             "no tools",
         ),
+        # What server.json, cards and hosts' files have no word for.
+        ({"endpoint": {"url": ORIGIN, "transport": "sse"}, "auth": {"type": "other"}}, "bearer"),
     ],
 )
 def test_a_record_is_of_one_kind(more: dict[str, object], why: str) -> None:
