@@ -345,6 +345,8 @@ class Discovery:
         from mcp_discovery.client import formats
 
         if not defer:
+            if of_defer := {"search", "max_tokens"} & options.keys():
+                raise InvalidInputError(f"{', '.join(sorted(of_defer))}: give defer=True too")
             exported = formats.export(found, format, **options)
         else:
             if self._search is None:

@@ -57,8 +57,10 @@ def require_choice(what: str, given: object, choices: Sequence[str]) -> None:
     if given not in choices:
         near = nearest(str(given), choices)
         hint = f"; did you mean {near!r}?" if near else ""
-        listed = ", ".join(choices) or "nothing, it takes no options"
-        raise InvalidInputError(f"{what} {given!r} is none of {listed}{hint}")
+        known = (
+            f"is none of {', '.join(choices)}" if choices else "is not known; it takes no options"
+        )
+        raise InvalidInputError(f"{what} {given!r} {known}{hint}")
 
 
 @dataclass(frozen=True)

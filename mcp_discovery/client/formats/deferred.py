@@ -111,6 +111,8 @@ class DeferredToolList(ToolList):
                 f"{format!r} has no deferred tools; give format='openai' or 'anthropic'"
             )
         require_choice("search", search, get_args(Searcher))
+        if not isinstance(max_tokens, int) or isinstance(max_tokens, bool):
+            raise InvalidInputError(f"max_tokens={max_tokens!r} is no whole number")
         if options.get("api") == "chat":
             raise InvalidInputError(
                 "Chat Completions have no deferred tools; leave out api= or give api='responses'"

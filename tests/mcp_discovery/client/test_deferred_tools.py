@@ -221,6 +221,13 @@ async def test_defer_is_an_option_of_a_format(few: tuple[Client, Servers]) -> No
     async with Discovery(ask.url) as d:
         with pytest.raises(InvalidInputError, match=r"defer: options of a format; give format="):
             await d.tools(defer=True)  # type: ignore[call-overload]
+        with pytest.raises(InvalidInputError, match="max_tokens, search: give defer=True too"):
+            await d.tools(format="openai", search="client", max_tokens=500)
+        for wrong in ("500", None, True, 1.5):
+            with pytest.raises(InvalidInputError, match=f"max_tokens={wrong!r} is no whole number"):
+                await d.tools(format="openai", defer=True, max_tokens=wrong)
+        with pytest.raises(InvalidInputError, match="'strict' is not known; it takes no options"):
+            await d.tools(format="anthropic", defer=True, strict=True)
         # Without it nothing is different, and a search is no tool.
         tools = await d.tools(format="anthropic", defer=False)
         assert len(tools) == 120
