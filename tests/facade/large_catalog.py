@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -122,11 +122,13 @@ async def large_catalog(count: int, seed: int = 1) -> AsyncIterator[LargeCatalog
 
 @asynccontextmanager
 async def listing(
-    instances: Iterable[Instance], texts: dict[str, CapabilityDocument] | None = None
+    instances: Iterable[Instance],
+    texts: dict[str, CapabilityDocument] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[LargeCatalog]:
-    """A facade with just these instances in its list."""
+    """A facade with just these instances in its list; ``changes`` are options of it."""
     async with EmbeddedStore() as store:
-        app = create_app(store, QUICK)
+        app = create_app(store, replace(QUICK, **changes))
         connector = aiohttp.TCPConnector(limit=0)
         async with (
             serving(app, "127.0.0.1", 0) as url,

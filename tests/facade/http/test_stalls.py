@@ -1,33 +1,23 @@
-"""No body below its limit holds up the event loop, whichever operation reads it.
-
-What is measured is the time that the loop's own thread works without a pause, at best of some
-tries: it does not depend on what else this machine does.
-"""
+"""No body below its limit holds up the event loop, whichever operation reads it."""
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import math
 import re
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
 import pytest
 
 from mcp_discovery.facade.app import OPERATIONS
-from mcp_discovery.facade.run import _SERVING
 from tests.facade.harness import Client, leased, served
+from tests.facade.mcp.wire import enveloped
+from tests.facade.stalls import MOST_SECONDS, collected_as_when_serving, longest_stall, shortest
 
-#: What is promised. A garbage collection may fall into one try, and the client is in this loop.
-_MOST_SECONDS = 0.05
 #: Of an import of many entries that are each as large as can be: some 30 ms, and the collector.
 _MOST_OF_MANY = 0.1
-_TRIES = 4
 _SIZE = 900_000
+pytestmark = pytest.mark.usefixtures(collected_as_when_serving.__name__)
 _JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
 
@@ -66,56 +56,6 @@ def _bodies() -> Iterator[tuple[str, Any]]:
 _BODIES = {name: orjson.dumps(body) for name, body in _bodies()}
 
 
-async def _shortest(
-    measure: Callable[[int], Awaitable[float]], most: float = _MOST_SECONDS
-) -> float:
-    """What ``measure``, which is given the number of the try, found at best; once is enough where
-    that is within the limit."""
-    found = math.inf
-    for number in range(_TRIES):
-        found = min(found, await measure(number))
-        if found <= most:
-            break
-    return found
-
-
-async def _longest_stall(
-    ask: Client, method: str, path: str, data: bytes, *, wanted: int | None = None
-) -> float:
-    longest = 0.0
-
-    async def tick() -> None:
-        nonlocal longest
-        while True:
-            began = time.thread_time()
-            await asyncio.sleep(0.001)
-            longest = max(longest, time.thread_time() - began)
-
-    ticking = asyncio.create_task(tick())
-    try:
-        reply = await ask(method, path, data, headers=_JSON)
-        assert reply.status < 500 if wanted is None else reply.status == wanted, reply.body
-        for _ in range(3):
-            await asyncio.sleep(0)
-    finally:
-        ticking.cancel()
-        with suppress(asyncio.CancelledError):
-            await ticking
-    return longest
-
-
-@pytest.fixture(autouse=True)
-def _collected_as_when_serving() -> Iterator[None]:
-    """The garbage collector as the command sets it: it looks at nothing that was there before."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_SERVING)
-    yield
-    gc.set_threshold(*before)
-    gc.unfreeze()
-
-
 def _reading() -> list[tuple[str, str]]:
     found = {
         (each.method, re.sub(r"\{\w+\}", "a", each.path.replace("{digest}", "0" * 64)))
@@ -133,10 +73,10 @@ async def test_no_body_holds_up_the_loop(method: str, path: str) -> None:
     async with served(first_probe=0.01, probe_interval=600.0) as ask:
         await ask("POST", "/servers", leased("a", lease={"holder": "h" * 16, "ttl": 60}))
         for name, data in _BODIES.items():
-            stalls[name] = await _shortest(
-                lambda _, data=data: _longest_stall(ask, method, path, data)  # type: ignore[misc]
+            stalls[name] = await shortest(
+                lambda _, data=data: longest_stall(ask, method, path, data, _JSON)  # type: ignore[misc]
             )
-    assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > _MOST_SECONDS} == {}
+    assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > MOST_SECONDS} == {}
 
 
 async def test_calls_of_mcp_tools_do_not_either(ask: Client) -> None:
@@ -145,13 +85,14 @@ async def test_calls_of_mcp_tools_do_not_either(ask: Client) -> None:
     for tool in ("find_servers", "find_tools", "describe_tool", "nothing"):
         for text in (_long("tool "), _long("a"), _long("ﷺ")):
             arguments = {"query": text, "name": text, "tags": [text], "version": text}
-            call = {"name": tool, "arguments": arguments}
-            body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+            body, headers = enveloped("tools/call", {"name": tool, "arguments": arguments})
             data = orjson.dumps(body)
-            stalls[tool, text[:1]] = await _shortest(
-                lambda _, data=data: _longest_stall(ask, "POST", "/mcp", data)  # type: ignore[misc]
+            stalls[tool, text[:1]] = await shortest(
+                lambda _, data=data, headers=headers: longest_stall(  # type: ignore[misc]
+                    ask, "POST", "/mcp", data, headers
+                )
             )
-    assert max(stalls.values()) <= _MOST_SECONDS, stalls
+    assert max(stalls.values()) <= MOST_SECONDS, stalls
 
 
 # -- what is accepted: the body is within each limit, and as large as these allow ----------------
@@ -194,9 +135,9 @@ def _export(text: str, seed: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "path", "make", "status", "most"),
     [
-        ("POST", "/servers", _server, 201, _MOST_SECONDS),
-        ("PUT", "/servers/a", _replaced, 200, _MOST_SECONDS),
-        ("POST", "/connections", _connection, 201, _MOST_SECONDS),
+        ("POST", "/servers", _server, 201, MOST_SECONDS),
+        ("PUT", "/servers/a", _replaced, 200, MOST_SECONDS),
+        ("POST", "/connections", _connection, 201, MOST_SECONDS),
         ("POST", "/registry/import", _export, 200, _MOST_OF_MANY),
     ],
     ids=["posted", "put", "connected", "imported"],
@@ -212,7 +153,7 @@ async def test_what_is_accepted_does_not_either(
 
             async def once(number: int, at: int = at, text: str = text) -> float:
                 data = orjson.dumps(make(text, f"s{at}-{number}"))
-                return await _longest_stall(ask, method, path, data, wanted=status)
+                return await longest_stall(ask, method, path, data, _JSON, wanted=status)
 
-            stalls[text] = await _shortest(once, most)
+            stalls[text] = await shortest(once, most)
     assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > most} == {}
