@@ -8,7 +8,8 @@ from typing import Any
 from mcp_discovery import secrets
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.probe import Introspection
-from mcp_discovery.probe.offer import ServerOffer, text
+from mcp_discovery.probe.agent_card import text
+from mcp_discovery.probe.offer import ServerOffer
 from mcp_discovery.record import default_registry_name, loses
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.sidecar.advertise import Advertised

@@ -50,6 +50,7 @@ from mcp_discovery.probe.wire import (
     explain,
     read_beginning,
     read_whole,
+    refusal,
     retry_after,
     socket_errors,
 )
@@ -211,8 +212,8 @@ class A2aProbe(Probe):
             if each.binding in (JSON_RPC, HTTP_JSON) and (found := self._here(each.url)):
                 here, is_own = found
                 (own if is_own else elsewhere).append(replace(each, url=here))
-        for each in own:
-            return await self._answering(each)
+        if own:
+            return await self._answering(own[0])
         for each in elsewhere[:_MOST_TRIED]:
             try:
                 return await self._answering(each)
@@ -271,10 +272,10 @@ class A2aProbe(Probe):
         headers = {"Content-Type": "application/json", "A2A-Version": interface.version}
         async with self._request("POST", interface.url, headers, body) as response:
             if response.status != HTTPStatus.OK:
-                refusal = await self._refusal(response, method, _PLACE)
-                if _is_of_a2a(refusal.code):
+                failure = await refusal(response, method, _PLACE)
+                if _is_of_a2a(failure.code):
                     return
-                raise refusal
+                raise failure
             raw = await read_whole(response, Budget(self._limits))
         found = answer_in(_parse(raw), id)
         if found.message is None:
@@ -282,9 +283,9 @@ class A2aProbe(Probe):
                 raise misaddressed(method, found.other_id)
             raise BadAnswerError("answered, but not A2A: the body is no JSON-RPC response")
         if (error := found.message.get("error")) is not None:
-            refusal = rpc_error(error, method)
-            if not _is_of_a2a(refusal.code):
-                raise refusal
+            failure = rpc_error(error, method)
+            if not _is_of_a2a(failure.code):
+                raise failure
         elif not isinstance(found.message.get("result"), dict):
             raise BadAnswerError(f"answered, but not A2A: the result of {method} is not an object")
 
@@ -302,9 +303,9 @@ class A2aProbe(Probe):
                 if isinstance(found, dict) and "status" in found:
                     return
                 raise BadAnswerError("answered, but not A2A: the body is no task")
-            refusal = status_error(response.status, body, "GET /tasks", _PLACE)
-            refusal.retry_after = retry_after(response.headers)
-            raise refusal
+            failure = status_error(response.status, body, "GET /tasks", _PLACE)
+            failure.retry_after = retry_after(response.headers)
+            raise failure
 
     async def _look_at_card(self, timeout: float) -> None:
         """Reads the card again, as far as it has changed; that it cannot be read is no death."""
@@ -357,7 +358,7 @@ class A2aProbe(Probe):
                         url = target
                         continue
                 if response.status != HTTPStatus.OK:
-                    raise await self._refusal(response, "GET", _CARD_PLACE)
+                    raise await refusal(response, "GET", _CARD_PLACE)
                 raw = await read_whole(response, Budget(self._limits))
                 validators = {
                     header: value
@@ -383,14 +384,6 @@ class A2aProbe(Probe):
             **self._tls.options(),
         ) as response:
             yield response
-
-    async def _refusal(
-        self, response: aiohttp.ClientResponse, method: str, place: str
-    ) -> BadAnswerError:
-        body = await read_beginning(response)
-        refusal = status_error(response.status, body, method, place)
-        refusal.retry_after = retry_after(response.headers)
-        return refusal
 
     def _why_not_asked(self) -> str:
         assert self._card is not None

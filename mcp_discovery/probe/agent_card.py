@@ -69,7 +69,7 @@ class AgentCard:
             raise BadAnswerError("its agent card is not a JSON object")
         if not encodable(decoded):
             raise BadAnswerError("its agent card is nested too deeply")
-        name = _text(decoded.get("name"))
+        name = text(decoded.get("name"))
         if not name:
             raise BadAnswerError("its agent card has no name")
         interfaces = tuple(dict.fromkeys(_interfaces(decoded, url)))[:_MOST_INTERFACES]
@@ -78,7 +78,7 @@ class AgentCard:
                 "its agent card names no interface: it has neither supportedInterfaces nor a url"
             )
         listed = decoded.get("skills")
-        skills = [e for e in _list(listed) if isinstance(e, dict) and _text(e.get("name"))]
+        skills = [e for e in _list(listed) if isinstance(e, dict) and text(e.get("name"))]
         findings = []
         if not isinstance(listed, list):
             findings.append("its agent card has no list of skills")
@@ -118,14 +118,14 @@ class AgentCard:
         """What the agent says of itself, by the names that MCP servers do."""
         content = self.content
         provider = content.get("provider")
-        provided = _text(provider.get("url")) if isinstance(provider, dict) else ""
-        icon = _text(content.get("iconUrl"))
+        provided = text(provider.get("url")) if isinstance(provider, dict) else ""
+        icon = text(content.get("iconUrl"))
         found = {
             "name": self.name,
             "title": self.name,
-            "version": _text(content.get("version")),
-            "description": _text(content.get("description")),
-            "websiteUrl": _text(content.get("documentationUrl")) or provided,
+            "version": text(content.get("version")),
+            "description": text(content.get("description")),
+            "websiteUrl": text(content.get("documentationUrl")) or provided,
             "icons": [{"src": icon}] if icon else [],
         }
         return {key: value for key, value in found.items() if value}
@@ -160,25 +160,25 @@ class AgentCard:
 
 
 def _interfaces(card: Mapping[str, Any], url: str) -> Iterator[AgentInterface]:
-    version = _text(card.get("protocolVersion"))
+    version = text(card.get("protocolVersion"))
     for each in _list(card.get("supportedInterfaces")):
         if isinstance(each, dict):
-            binding = _text(each.get("protocolBinding")) or _text(each.get("transport"))
-            found = _text(each.get("protocolVersion")) or version or "1.0"
+            binding = text(each.get("protocolBinding")) or text(each.get("transport"))
+            found = text(each.get("protocolVersion")) or version or "1.0"
             yield from _interface(each, binding, found, url)
     if "url" in card:  # A2A 0.3, section 5.5
         version = version or "0.3"
-        preferred = _text(card.get("preferredTransport")) or JSON_RPC
+        preferred = text(card.get("preferredTransport")) or JSON_RPC
         yield from _interface(card, preferred, version, url)
         for each in _list(card.get("additionalInterfaces")):
             if isinstance(each, dict):
-                yield from _interface(each, _text(each.get("transport")), version, url)
+                yield from _interface(each, text(each.get("transport")), version, url)
 
 
 def _interface(
     spec: Mapping[str, Any], binding: str, version: str, base: str
 ) -> Iterator[AgentInterface]:
-    place, tenant = _text(spec.get("url")), _text(spec.get("tenant"))
+    place, tenant = text(spec.get("url")), text(spec.get("tenant"))
     if not 0 < len(place) <= 2048 or len(tenant) > _LONGEST_TENANT:
         return
     if not all(map(_WORD.fullmatch, (binding, version))):
@@ -213,7 +213,7 @@ def _auth(scheme: Any, scopes: list[str]) -> dict[str, Any]:
     is (OpenAPI 3.2, Security Scheme Object)."""
     if not isinstance(scheme, dict):
         return _OTHER
-    kind, spec = _text(scheme.get("type")), scheme
+    kind, spec = text(scheme.get("type")), scheme
     for name, inner in scheme.items():
         if name.endswith("SecurityScheme") and isinstance(inner, dict):
             kind, spec = name.removesuffix("SecurityScheme"), inner
@@ -221,11 +221,11 @@ def _auth(scheme: Any, scopes: list[str]) -> dict[str, Any]:
         case "oauth2" | "openIdConnect":
             flows = spec.get("flows")
             for flow in flows.values() if isinstance(flows, dict) else ():
-                url = _text(flow.get("tokenUrl")) if isinstance(flow, dict) else ""
+                url = text(flow.get("tokenUrl")) if isinstance(flow, dict) else ""
                 if url and url_problem(url, ("http", "https")) is None:
                     return {"type": "oauth2", "tokenEndpoint": url, "scopes": scopes}
             return {"type": "bearer", "scopes": scopes}
-        case "http" | "httpAuth" if _text(spec.get("scheme")).lower() == "bearer":
+        case "http" | "httpAuth" if text(spec.get("scheme")).lower() == "bearer":
             return {"type": "bearer", "scopes": scopes}
     return _OTHER
 
@@ -238,5 +238,6 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """``value`` without white space around it; empty where it is no text."""
     return value.strip() if isinstance(value, str) else ""

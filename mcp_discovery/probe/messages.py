@@ -193,6 +193,8 @@ def rpc_error(error: Any, method: str, status: int | None = None) -> BadAnswerEr
     )
 
 
+#: How what was asked is called in a reason.
+MCP_ENDPOINT = "the MCP endpoint"
 WANTS_TLS = "it speaks TLS there; write https:// or wss:// in its URL"
 #: How servers call a Host header that they do not know, and with which status besides 421.
 _BAD_HOST = re.compile(
@@ -204,7 +206,7 @@ _REFUSES_HOST = frozenset({400, 403})
 
 
 def status_error(
-    status: int, body: bytes, method: str, place: str = "the MCP endpoint"
+    status: int, body: bytes, method: str, place: str = MCP_ENDPOINT
 ) -> BadAnswerError:
     """Turn an HTTP error status (and the beginning of its body) into an exception."""
     answer = f"HTTP {status} from {place}"

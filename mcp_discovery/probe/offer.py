@@ -11,7 +11,7 @@ import orjson
 from mcp_discovery import secrets
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import RecordTooLargeError
-from mcp_discovery.probe.agent_card import AgentCard
+from mcp_discovery.probe.agent_card import AgentCard, text
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.introspection import Introspection
 from mcp_discovery.record import MAX_RECORD_BYTES, Record, to_label, to_semver, url_problem
@@ -161,11 +161,6 @@ def _icons(value: Any) -> list[dict[str, Any]]:
     icons = (each for each in value if isinstance(each, dict))
     linked = (each for each in icons if _is_public_url(text(each.get("src"))))
     return [each for each in linked if len(orjson.dumps(each)) <= _LONGEST_ICON][:16]
-
-
-def text(value: Any) -> str:
-    """``value`` without white space around it; empty where it is no text."""
-    return value.strip() if isinstance(value, str) else ""
 
 
 def _fitting(kind: str, names: Sequence[str], notes: list[str]) -> list[str]:

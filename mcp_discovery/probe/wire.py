@@ -33,7 +33,7 @@ from mcp_discovery.probe.errors import (
     UnreachableError,
 )
 from mcp_discovery.probe.event_stream import Event, EventReader
-from mcp_discovery.probe.messages import WANTS_TLS, McpCall, status_error
+from mcp_discovery.probe.messages import MCP_ENDPOINT, WANTS_TLS, McpCall, status_error
 from mcp_discovery.probe.tls import (
     REMEDIES,
     SYSTEM_TLS,
@@ -343,9 +343,11 @@ async def read_whole(response: aiohttp.ClientResponse, budget: Budget) -> bytes:
     return b"".join(chunks)
 
 
-async def refusal(response: aiohttp.ClientResponse, method: str) -> BadAnswerError:
-    """What to raise for an error status in answer to ``method``."""
-    error = status_error(response.status, await read_beginning(response), method)
+async def refusal(
+    response: aiohttp.ClientResponse, method: str, place: str = MCP_ENDPOINT
+) -> BadAnswerError:
+    """What to raise for an error status in answer to ``method`` from ``place``."""
+    error = status_error(response.status, await read_beginning(response), method, place)
     error.retry_after = retry_after(response.headers)
     return error
 
