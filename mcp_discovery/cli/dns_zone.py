@@ -75,13 +75,20 @@ class _Place:
         return f"SVCB 1 {target} mandatory=alpn,port port={self.port} {words}"
 
 
+def serial_after(before: str, now: int) -> int:
+    """The serial of a zone that replaces the one in the text ``before``: the time ``now``
+    in seconds, unless that is no later. Name servers read a zone again whose serial is greater."""
+    found = re.search(r"^@ SOA \S+ \S+ (\d{1,10}) ", before, re.MULTILINE)
+    return max(now, int(found[1]) + 1) if found else now
+
+
 def zone(
     entries: Iterable[Entry], facade: str, domain: str, serial: int, *, gateway: bool = False
 ) -> tuple[str, list[str]]:
     """A zone of ``domain``, and sentences on what is left out of it.
 
     ``entries`` are instances as a facade lists them, ``facade`` is its public URL, ``serial`` the
-    version of the zone, such as the time in seconds. With ``gateway`` servers are found at the
+    version of the zone (:func:`serial_after`). With ``gateway`` servers are found at the
     facade's gateway instead of at their instances. Names behind the first two records are relative
     to the domain, so that these may be included into a zone of one's own.
     """

@@ -101,10 +101,11 @@ def export(
                 count = len(entries)
             else:
                 if format == "dns":
-                    from mcp_discovery.cli.dns_zone import zone
+                    from mcp_discovery.cli.dns_zone import serial_after, zone
 
                     public = (await get(api, "/mcp/server-card"))["remotes"][0]["url"]
-                    at = public.removesuffix("/mcp"), zone_of, int(time.time())
+                    serial = serial_after(_read(output), int(time.time()))
+                    at = public.removesuffix("/mcp"), zone_of, serial
                     content, notes = zone(entries, *at, gateway=gateway)
                 else:
                     via = f"{facade.rstrip('/')}/gateway/{{name}}/mcp" if gateway else None
@@ -119,6 +120,14 @@ def export(
             say(f"{output}: {count} exported", err=True)
 
     run(work())
+
+
+def _read(output: str | None) -> str:
+    """What is in the file that is about to be replaced; nothing where it cannot be read."""
+    try:
+        return Path(output).read_text(errors="replace") if output is not None else ""
+    except OSError:
+        return ""
 
 
 def restricted(content: Mapping[str, Any], ids: set[str]) -> dict[str, Any]:

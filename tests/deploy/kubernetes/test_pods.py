@@ -229,7 +229,7 @@ async def etcd_as_its_page_says(folder: Path) -> AsyncIterator[Shipped]:
         headers = {"Authorization": await etcd.authenticate("mcp-facade", "s3cr3t-of-facade")}
         body = {"name": "mcp-facade"}
         user = await etcd.request("POST", "/v3/auth/user/get", body=body, headers=headers)
-        assert user.json()["roles"] == ["mcp-facade", "mcp-sidecar", "mcp-sweeper"]
+        assert user.json()["roles"] == ["mcp-facade", "mcp-queries", "mcp-sidecar", "mcp-sweeper"]
         here = ("etcd.etcd.svc:2379", f"{etcd.host}:{etcd.http_port}")
         files = {
             each.name: each.read_text() for each in (folder / "etcd").iterdir() if each.is_file()

@@ -12,7 +12,7 @@ import dns.rdatatype
 import dns.zone
 import pytest
 
-from mcp_discovery.cli.dns_zone import zone
+from mcp_discovery.cli.dns_zone import serial_after, zone
 from tests.facade.access.tokens import bearer, knowing_sidecars
 from tests.facade.harness import leased
 from tests.programs import AskedFacade, command, facade
@@ -180,6 +180,14 @@ def test_an_index_that_is_too_long_for_a_response_is_left_out() -> None:
         assert sum(each.count('" "') + 1 for each in found) == strings
         joined = "".join(found).replace('" "', "").strip('"')
         assert not found or joined == "agents=" + ",".join(f"{name}:mcp" for name in names)
+
+
+def test_a_zone_has_a_greater_serial_than_the_one_before() -> None:
+    before, _ = zone([], "https://mcp.example.com", "example.com", 1_796_123_755)
+    assert serial_after(before, 1_796_123_755) == 1_796_123_756  # written twice in one second
+    assert serial_after(before, 1_796_123_700) == 1_796_123_756  # the clock was set back
+    assert serial_after(before, 1_796_123_800) == 1_796_123_800
+    assert serial_after("no zone", 7) == 7
 
 
 async def test_the_command(tmp_path: Path) -> None:
