@@ -21,17 +21,20 @@ class KeptQuery(Shaped):
     problem: str | None = Field(None, description="Why it cannot be read, where it cannot.")
 
 
-class KeptQueries(Shaped):
-    """All named queries, by name."""
-
-    queries: list[KeptQuery]
+class _OfDefinitions(Shaped):
     definitions_stale_since: datetime | None = Field(
-        None, description="The store is away, and these are those of then."
+        None, description="The store is away, and the queries are those of then."
     )
     definitions_problem: str | None = None
 
 
-class NamedQueryAnswer(ServerListModel):
+class KeptQueries(_OfDefinitions):
+    """All named queries, by name."""
+
+    queries: list[KeptQuery]
+
+
+class NamedQueryAnswer(ServerListModel, _OfDefinitions):
     """The servers that a named query found."""
 
     query: str = Field(description="The name.")
@@ -41,7 +44,3 @@ class NamedQueryAnswer(ServerListModel):
     in_zone: int | None = Field(
         None, description="How many of the servers, the first ones, are of the wanted zone."
     )
-    definitions_stale_since: datetime | None = Field(
-        None, description="The store is away, and the question is that of then."
-    )
-    definitions_problem: str | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mcp_discovery.balancing import Strategy
 from mcp_discovery.errors import InvalidInputError
@@ -115,12 +115,6 @@ class QueryDefinition(QueryStep):
     fallbacks: Annotated[list[QueryStep], Field(max_length=8)] = Field(
         default_factory=list, description="Asked in this order."
     )
-
-    @model_validator(mode="after")
-    def _small(self) -> QueryDefinition:
-        if len(self.model_dump_json()) > 2 * MAX_DEFINITION:
-            raise ValueError(f"is over {MAX_DEFINITION:,} bytes; name fewer values")
-        return self
 
     @property
     def steps(self) -> tuple[QueryStep, ...]:
