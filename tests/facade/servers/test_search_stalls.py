@@ -77,9 +77,7 @@ async def test_no_question_holds_up_the_loop(large: LargeCatalog, question: str)
     for door, (method, path, body) in doors.items():
         stalls[door] = await _stall(large, method, path, body, JSON)
     for tool in ("find_servers", "find_tools"):
-        call, headers = enveloped(
-            "tools/call", {"name": tool, "arguments": {"query": question[:1000]}}
-        )
+        call, headers = enveloped("tools/call", {"name": tool, "arguments": {"q": question[:1000]}})
         stalls[tool] = await _stall(large, "POST", "/mcp", call, headers)
     assert {k: f"{v * 1000:.0f} ms" for k, v in stalls.items() if v > MOST_SECONDS} == {}
 
