@@ -245,6 +245,7 @@ class UnknownQueryError(InvalidInputError):
 
     def __init__(self, name: str, nearest: tuple[str, ...] = ()) -> None:
         hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+        hint = "`q` is what is searched for in words; " if " " in name else hint  # no name has one
         super().__init__(f"there is no query {name[:100]!r}; {hint}GET /queries names them")
         self.name = name
         self.nearest = nearest
