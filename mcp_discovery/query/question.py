@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,6 @@ from mcp_discovery.query.words import STOP_WORDS, stem, words
 MAX_TEXT: Final = 4000
 #: How many different words of a question count: the first ones.
 MAX_WORDS: Final = 64
-
-_CLAUSE: Final = re.compile(r"[.;:!?\n、。;！？：；，]+|\b(?:and|then|plus)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +48,3 @@ class Question:
         """Whether the last word may be the beginning of a longer one: the text ends with it."""
         end = self.text[:MAX_TEXT][-1:]
         return end.isalnum()
-
-    @cached_property
-    def clauses(self) -> Sequence[str]:
-        """The parts of a sentence that may each ask for something of its own."""
-        parts = _CLAUSE.split(self.text[:MAX_TEXT])
-        return tuple(stripped for each in parts if (stripped := each.strip(" ,")))

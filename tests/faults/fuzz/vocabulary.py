@@ -139,7 +139,7 @@ def _range(data: bytes) -> None:
 
 def _words(data: bytes) -> None:
     text = data.decode("utf-8", "replace") * 200
-    _ = Question(text).words, Question(text).clauses
+    _ = Question(text).words
 
 
 _EVENT = "id: a:1\nevent: change\ndata: {}\n\n: ping\r\n\r\ndata\rdata: b\n\n"

@@ -50,13 +50,6 @@ def test_an_endless_question_counts_in_part() -> None:
     assert len(Question(" ".join(f"word{number}" for number in range(1000))).words) == MAX_WORDS
 
 
-def test_clauses() -> None:
-    question = Question("Find a hotel in Paris, then book it; and send me the bill! 谢谢。再见")
-    assert question.clauses == (
-        *("Find a hotel in Paris", "book it", "send me the bill", "谢谢", "再见"),
-    )
-
-
 @pytest.mark.parametrize("slip", ["forcast", "forrecast", "forecost", "foercast", "orecast"])
 def test_what_is_meant_by_a_slip(slip: str) -> None:
     assert "forecast" in set(misspelled(slip))
