@@ -3,7 +3,7 @@
 One table of vectors is shared by all lists of a process. A score depends on nothing but the text,
 the question and how rare its words are in the list, so what a caller may not see changes nothing.
 
-A score is the sum, half and half, of two parts from 0 to 1: the cosine of text and question, of
+A score is the sum, 0.4 to 0.6, of two parts from 0 to 1: the cosine of text and question, of
 which :data:`_SAME` is the most that counts, and the square root of what the words say, as a part of
 the most that they could. The figures were fitted on BFCL v4 (``docs/search.md``).
 """
