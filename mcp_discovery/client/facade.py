@@ -57,6 +57,9 @@ IDLE = 40.0
 _ANSWER = 15.0
 #: Seconds that a poll of a named query waits for something else to be found.
 _POLL = 20.0
+#: Seconds between two such polls at least: facades that differ for long, and are one URL, answer
+#: each of them at once.
+_BETWEEN_POLLS = 0.2
 #: How many tools a search finds at most.
 _MOST_FOUND = 1000
 #: How many bytes of a question are asked: more words than a search reads, and no URL too long.
@@ -167,7 +170,10 @@ class FacadeSource(Source):
         listed: dict[str, Instance] = {}
         stale = False  # whether that was said
         bound, whole = _FIRST, True
+        asked = -_BETWEEN_POLLS
         while True:
+            await asyncio.sleep(asked + _BETWEEN_POLLS - time.monotonic())
+            asked = time.monotonic()
             headers = {"If-None-Match": tag} if tag else {}
             params = [*wanted.params, ("wait", f"{_POLL:g}s")]
             try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from mcp_discovery import Discovery
 from mcp_discovery.adapters import open_store
@@ -176,3 +179,35 @@ async def test_a_facade_that_goes_and_comes_is_followed_on() -> None:
             await runner.cleanup()
         finally:
             await discovery.__aexit__()
+
+
+async def test_facades_that_differ_are_not_asked_without_pause() -> None:
+    """Two facades behind one URL that have other lists, as while one of them is cut off."""
+    asked = 0
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        urls = []
+        for id in ("a", "b"):
+            store = await stack.enter_async_context(EmbeddedStore())
+            await _keep(store, DEFINITION)
+            await _registered(store, id, "pay", "x")
+            urls.append((await stack.enter_async_context(served(store))).url)
+
+        async def in_turn(request: web.Request) -> web.Response:
+            nonlocal asked
+            asked += 1
+            headers = {n: v for n, v in request.headers.items() if n == "If-None-Match"}
+            url = urls[asked % 2] + request.path_qs
+            async with http.get(url, headers=headers) as found:
+                tag = {"ETag": found.headers["ETag"]} if "ETag" in found.headers else {}
+                return web.json_response(body=await found.read(), status=found.status, headers=tag)
+
+        app = web.Application()
+        app.router.add_get("/{path:.*}", in_turn)
+        balancer = await stack.enter_async_context(TestServer(app))
+        async with Discovery(str(balancer.make_url(""))) as discovery:
+            changes = await stack.enter_async_context(aclosing(discovery.watch(query="pay")))
+            began = time.monotonic()
+            seen = [(await anext(changes)).kind for _ in range(9)]
+        assert seen.count("added") >= 5  # each takes what the other has as a change
+        assert asked <= 2 + (time.monotonic() - began) / 0.2
