@@ -22,6 +22,7 @@ ORIGIN = "http://127.0.0.1:9"
 
 async def both(ask: Client) -> None:
     agent = {**leased("agent"), "kind": "agent", "name": "travel", "url": ORIGIN}
+    agent["capabilities"] = {"skills": ["trip"]}
     server = leased("server", capabilities=["book"], name="travel")
     for body in (server, agent):
         answer = await ask("POST", "/servers", body)
