@@ -6,6 +6,7 @@ It starts real processes, kills one, and starts that again.
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import tempfile
@@ -52,13 +53,16 @@ def demo(
 
     try:
         raise typer.Exit(asyncio.run(_run(port, once=once)))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo("\nEnded.")
         raise typer.Exit(0) from None
 
 
 async def _run(port: int, *, once: bool) -> int:
     """Runs the demo; returns its exit code. Whatever it starts ends with it."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-discovery-")))
         demo = _Demo(folder, _free_port(port))

@@ -232,7 +232,8 @@ async def test_the_demo() -> None:
     assert "Traceback" not in ended.out + ended.err
 
 
-async def test_the_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_demo_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     import psutil
 
     port = ports.draw().number
@@ -242,6 +243,6 @@ async def test_the_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
         )
         children = psutil.Process(process._process.pid).children(recursive=True)
         assert len(children) == 5
-        assert await process.stop(signal.SIGINT) == 0
+        assert await process.stop(number) == 0
         assert [child for child in children if child.is_running()] == []
         assert "Traceback" not in process.log
