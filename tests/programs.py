@@ -23,6 +23,9 @@ PROGRAM = (sys.executable, "-m", "mcp_discovery.cli")
 #: The environment of a process: what the test run has, less what is meant for the command.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MCP_DISCOVERY_")}
 
+#: A facade loads no model of meaning, which takes each process half a second of a processor.
+_WORDS_ALONE = {"MCP_DISCOVERY_SEMANTIC": "none"}
+
 #: With this a log holds the traceback of each error that nobody foresaw, for who looks for one.
 DEBUGGING = {"MCP_DISCOVERY_DEBUG": "1"}
 
@@ -99,11 +102,14 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Starts ``mcp-discovery``; killed at the end where it still runs."""
     log = folder / f"{arguments[0]}-{len(list(folder.iterdir()))}.log"
+    usual = {"XDG_STATE_HOME": str(folder / "state")} | DEBUGGING
+    if arguments[0] == "facade":
+        usual |= _WORDS_ALONE
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *(*program, *arguments),
             cwd=cwd,
-            env=ENVIRONMENT | DEBUGGING | {"XDG_STATE_HOME": str(folder / "state")} | environment,
+            env=ENVIRONMENT | usual | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -207,7 +207,8 @@ class Environment:
         url = f"http://{ports.LOOPBACK}:{port.number}"
         sweeps = () if number else ("sweeper",)  # as docs/consul.md wants it of one or two
         credentials = await self._credentials(name, "facade", *sweeps)
-        arguments = ("facade", "--store", route.url, "--port", str(port.number), *credentials)
+        given = ("--store", route.url, "--port", str(port.number), "--semantic", "none")
+        arguments = ("facade", *given, *credentials)
         clock = Clock(self.folder / f"clock-{name}")
         program = Program(self.folder, name, arguments, clock)
         self._stack.push_async_callback(program.close)
