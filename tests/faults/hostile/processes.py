@@ -139,7 +139,7 @@ async def facade(folder: Path, store: str, *options: str) -> AsyncIterator[Facad
     """A facade process over ``store`` that answers. Nobody is at the addresses that are listed."""
     port = ports.draw()
     url = f"http://127.0.0.1:{port.number}"
-    given = ("--store", store, "--port", str(port.number), "--no-try-advertised")
+    given = ("facade", "--store", store, "--port", str(port.number), "--no-try-advertised")
     words = ("--semantic", "none")  # a model that is loaded is a line in the log
     async with program(folder, "facade", *given, *words, *options) as made:
 
