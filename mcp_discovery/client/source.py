@@ -19,7 +19,6 @@ from mcp_discovery.errors import (
 )
 from mcp_discovery.health import utcnow
 from mcp_discovery.instance import Instance
-from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.query.answer import Arrangement, Found, find, require_key
 from mcp_discovery.query.definition import NamedQuery, QueryDefinition, QueryStep
 from mcp_discovery.query.query import Query
@@ -182,6 +181,9 @@ _ASK_AGAIN = 1.0
 
 
 def _is_usable(instance: Instance) -> bool:
+    # Imported here: it brings aiohttp, which who asks a facade does not need.
+    from mcp_discovery.probe.verdict import is_usable
+
     return is_usable(instance.health)
 
 
