@@ -57,6 +57,7 @@ stores: ## Real Consul and etcd, old and new, and the other programs and MCP ser
 	@PYTHON="$(PYTHON)" scripts/fetch-foreign
 	@scripts/fetch-issuer
 	@scripts/fetch-bench-tools
+	@PYTHON="$(PYTHON)" scripts/fetch-tool-sets
 
 soak: $(READY) stores ## Random tests with a new seed, and broken clusters: SECONDS=600, SEED=…, STORES="consul etcd", RELEASES="debian recent"
 	@echo "SEED=$(SEED): 'make soak SEED=$(SEED)' draws the same again"

@@ -1,7 +1,7 @@
 """Public sets of tools with questions that are asked in sentences, and the tools that answer them.
 
 Neither is part of the repository. BFCL v4, the Berkeley Function Calling Leaderboard, comes from
-the package index (``scripts/fetch-finders``); LiveMCPBench, made one file of servers and queries,
+the package index (``make stores``); LiveMCPBench, made one file of servers and queries,
 lies beside the repository.
 """
 
@@ -18,7 +18,7 @@ from benchmarks.harness import Unavailable
 
 ROOT: Final = Path(__file__).parent.parent
 FINDERS: Final = ROOT / ".stores/finders"
-_BFCL: Final = FINDERS / "bfcl_eval/data"
+_BFCL: Final = ROOT / ".stores/bfcl/bfcl_eval/data"
 _CATEGORIES: Final = (
     *("simple_python", "multiple", "parallel_multiple"),
     *("live_simple", "live_multiple"),
@@ -103,7 +103,7 @@ SETS: Final[Mapping[str, Callable[[], ToolSet]]] = {"bfcl": bfcl, "livemcpbench"
 
 def _lines(path: Path) -> Iterator[Any]:
     if not path.exists():
-        raise Unavailable("BFCL is not there; run scripts/fetch-finders")
+        raise Unavailable("BFCL is not there; run make stores")
     return (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
 
 

@@ -1,4 +1,4 @@
-"""What is found of a public set does not get worse: each goal is met, where the set is there."""
+"""What is found of a public set does not get worse: each goal is met."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from benchmarks.harness import Scale, load_rows, run_row
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["finding-bfcl", "finding-live", "finding-bfcl-semantic", "finding-live-semantic"]
-)
+@pytest.mark.parametrize("name", ["finding-bfcl", "finding-bfcl-semantic"])
 async def test_every_goal_is_met(name: str) -> None:
     row = next(each for each in load_rows() if each.name == name)
     outcome = await run_row(row, Scale(quick=True))
-    if "is not there" in outcome.problem:
-        pytest.skip(outcome.problem)
     assert not outcome.problem, outcome.problem
     assert outcome.lines
     for line in outcome.lines:

@@ -26,7 +26,7 @@ from tests.stores.waiting import NotYet, until
 __all__ = ["pytest_generate_tests"]
 
 #: Nobody is late here, however busy the machine is.
-TTL, INTERVAL, SLOW_AFTER = 3.0, 1.5, 30.0
+TTL, INTERVAL, SLOW_AFTER = 5.0, 1.5, 30.0
 #: What is done to the user of the sidecar of that name, and the cause that it is known by.
 CAUSES = {"password": "denied", "user": "denied", "role": "forbidden"}
 
