@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from mcp_discovery.cli.exit_codes import INVALID_INPUT
 from mcp_discovery.cli.main import main
+from mcp_discovery.query import embedding
 from tests.facade.harness import Client, leased, served
 from tests.stores.waiting import until
 
@@ -35,12 +38,14 @@ async def _semantic(ask: Client) -> Any:
     return (await ask("GET", "/status")).json.get("semantic")
 
 
-async def test_the_model_is_loaded_while_words_are_searched_already() -> None:
+async def test_the_model_is_loaded_while_words_are_searched_already(gate: threading.Event) -> None:
     async with served(semantic="wordllama") as ask:
         await _filled(ask)
         assert (await _semantic(ask))["model"] == "wordllama"
         words = await ask("GET", "/tools?q=weather")
         assert [each["name"] for each in words.json["tools"]] == ["get_forecast"]
+        assert (await _semantic(ask))["state"] == "loading"
+        gate.set()
 
         async def ready() -> bool:
             return bool((await _semantic(ask))["state"] == "ready")
@@ -56,10 +61,27 @@ async def test_the_model_is_loaded_while_words_are_searched_already() -> None:
             assert found[0]["why"] == "close in meaning"
 
 
-async def test_what_was_answered_by_words_is_answered_anew_when_the_model_is_there() -> None:
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The model is loaded once this is set."""
+    gate, load = threading.Event(), embedding.load
+
+    def when_it_is_open(point: EntryPoint) -> embedding.Embedder:
+        assert gate.wait(30)
+        return load(point)
+
+    monkeypatch.setattr(embedding, "load", when_it_is_open)
+    return gate
+
+
+async def test_what_was_answered_by_words_is_answered_anew_when_the_model_is_there(
+    gate: threading.Event,
+) -> None:
     async with served(semantic="wordllama") as ask:
         await _filled(ask)
         before = await ask("GET", f"/servers?q={RAIN}")
+        assert before.json["servers"] == []
+        gate.set()
         known = {"If-None-Match": before.headers["ETag"]}
 
         async def found() -> bool:
