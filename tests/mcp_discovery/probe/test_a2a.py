@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -334,10 +335,11 @@ async def test_credentials_in_an_interfaces_url_are_not_used(
 def test_what_hostile_cards_say_is_read_in_little_time() -> None:
     many = [{"name": "a"}] * 8_000 + [{"name": "b", "examples": ["e", "e\x1b\nf", *["e"] * 8_000]}]
     card = {"name": "n" * 900_000, "url": "/rpc", "skills": many}
-    began = time.process_time()
+    gc.collect()  # what others left behind is not counted
+    began = time.thread_time()
     offer = ServerOffer(AgentCard.of(card, "http://127.0.0.1").introspection)
     assert offer.said["exampleQueries"] == ["e", "e f"]
-    assert time.process_time() - began < 1.0  # each of them beside each takes some seconds
+    assert time.thread_time() - began < 2.0  # each of them beside each takes some seconds
     assert len(offer.info["name"]) < 20_000  # tokens are looked for in no more
     assert len(offer.said["title"]) == 200
 
