@@ -15,7 +15,7 @@ from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.challenge import Challenges
 from mcp_discovery.facade.http.problems import Handler, ProblemError
-from mcp_discovery.facade.mcp.messages import only_listens
+from mcp_discovery.mcp_messages import only_listens
 
 log = logging.getLogger(__name__)
 

@@ -32,9 +32,9 @@ from mcp_discovery.facade.access.quota_stores import Counts, LocalCounts, RedisC
 from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.mcp.messages import only_listens
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.health import rfc3339
+from mcp_discovery.mcp_messages import only_listens
 from mcp_discovery.plural import counted
 
 #: How many callers have a block at hand; whoever came first loses it first.

@@ -14,7 +14,7 @@ import orjson
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.calling import PartialAccess
 from mcp_discovery.facade.gateway.restriction import filtered
-from mcp_discovery.facade.mcp.messages import encoded
+from mcp_discovery.mcp_messages import encoded
 
 #: The largest answer, and the largest event of a stream, in bytes.
 _LARGEST = 16 * 2**20

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.access.audit.calls import PassedCalls
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.calling import PartialAccess, access_to
@@ -31,14 +32,13 @@ from mcp_discovery.facade.gateway.upstream import (
     send_request,
 )
 from mcp_discovery.facade.http.body import decode
-from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.outbound import Dialer
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
-from mcp_discovery.facade.mcp.messages import JsonRpcError, encoded, failure, only_listens
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.usage.usage import Usage
 from mcp_discovery.health import Status
+from mcp_discovery.mcp_messages import JsonRpcError, encoded, failure, only_listens
 from mcp_discovery.probe import SYSTEM_TLS, ServerTls
 from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record

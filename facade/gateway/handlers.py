@@ -13,9 +13,9 @@ from mcp_discovery.facade.gateway.upstream import ForwardedRequest
 from mcp_discovery.facade.http.body import require_json
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError, problem
-from mcp_discovery.facade.mcp.messages import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers.filters import parse
+from mcp_discovery.mcp_messages import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
 log = logging.getLogger(__name__)
 

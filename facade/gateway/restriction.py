@@ -17,7 +17,7 @@ from aiohttp import web
 from mcp_discovery.facade.access.calling import PartialAccess
 from mcp_discovery.facade.access.rights import Part
 from mcp_discovery.facade.gateway.messages import MOST_MESSAGES
-from mcp_discovery.facade.mcp.messages import (
+from mcp_discovery.mcp_messages import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,

@@ -17,7 +17,6 @@ from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.calling import may_call
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.http.addresses import AddressPolicy, literal
-from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.facade.mcp.tool import (
     SHORT,
     TOOL_NAME,
@@ -28,6 +27,7 @@ from mcp_discovery.facade.mcp.tool import (
     text,
     tool_error,
 )
+from mcp_discovery.mcp_messages import JsonRpcError
 
 if TYPE_CHECKING:
     import httpx2

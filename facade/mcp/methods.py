@@ -7,14 +7,17 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
+from mcp_discovery.disconnects import ClientGoneError
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.audit.calls import refuse_call
 from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.quotas import Quotas
-from mcp_discovery.facade.http.disconnects import ClientGoneError
 from mcp_discovery.facade.http.outbound import MARK
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.mcp.messages import (
+from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
+from mcp_discovery.facade.mcp.subscriptions import LegacySession
+from mcp_discovery.facade.mcp.tool import McpTool, OnProgress, tool_error
+from mcp_discovery.mcp_messages import (
     CLIENT_INFO_KEY,
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -24,9 +27,6 @@ from mcp_discovery.facade.mcp.messages import (
     JsonRpcError,
     RpcRequest,
 )
-from mcp_discovery.facade.mcp.resources import TEMPLATES, Resources
-from mcp_discovery.facade.mcp.subscriptions import LegacySession
-from mcp_discovery.facade.mcp.tool import McpTool, OnProgress, tool_error
 from mcp_discovery.nearest import nearest
 from mcp_discovery.version import installed_version
 

@@ -12,10 +12,25 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mcp_discovery.disconnects import has_left
 from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.quotas import quotas_in
-from mcp_discovery.facade.http.disconnects import has_left
-from mcp_discovery.facade.mcp.messages import (
+from mcp_discovery.facade.mcp.methods import (
+    McpClient,
+    is_internal,
+    modern_result,
+    negotiated_version,
+)
+from mcp_discovery.facade.mcp.resources import Resources
+from mcp_discovery.facade.mcp.responses import Responder
+from mcp_discovery.facade.mcp.subscriptions import (
+    MOST_SUBSCRIBED,
+    LegacySession,
+    LegacySessions,
+    Subscription,
+    Subscriptions,
+)
+from mcp_discovery.mcp_messages import (
     BATCHING,
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -32,25 +47,7 @@ from mcp_discovery.facade.mcp.messages import (
     notification,
     result,
 )
-from mcp_discovery.facade.mcp.methods import (
-    McpClient,
-    is_internal,
-    modern_result,
-    negotiated_version,
-)
-from mcp_discovery.facade.mcp.resources import Resources
-from mcp_discovery.facade.mcp.responses import (
-    Responder,
-    error_response,
-    json_response,
-)
-from mcp_discovery.facade.mcp.subscriptions import (
-    MOST_SUBSCRIBED,
-    LegacySession,
-    LegacySessions,
-    Subscription,
-    Subscriptions,
-)
+from mcp_discovery.mcp_responses import error_response, json_response
 
 #: How many messages a batch may have, in the one version that has batches.
 _MOST_MESSAGES: Final = 100

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mcp_discovery.facade.access.challenge import resource_path
 from mcp_discovery.facade.http.problems import reshape
-from mcp_discovery.facade.mcp.messages import INVALID_REQUEST
+from mcp_discovery.mcp_messages import INVALID_REQUEST
 
 _REFUSED = 429
 

@@ -13,9 +13,9 @@ from mcp_discovery.document import is_digest
 from mcp_discovery.errors import DocumentNotFoundError
 from mcp_discovery.facade.documents.documents import Documents
 from mcp_discovery.facade.http import cursors
-from mcp_discovery.facade.mcp.messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, JsonRpcError
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import current_view
+from mcp_discovery.mcp_messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, JsonRpcError
 from mcp_discovery.query.query import Query
 from mcp_discovery.record import SERVER
 

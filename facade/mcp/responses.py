@@ -8,69 +8,23 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
-from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
-from mcp_discovery.facade.mcp.messages import (
+from mcp_discovery.disconnects import ClientGoneError, DisconnectWatch
+from mcp_discovery.facade.mcp.methods import McpClient, Methods
+from mcp_discovery.facade.mcp.subscriptions import Subscription, SubscriptionEndedError
+from mcp_discovery.facade.mcp.tool import OnProgress
+from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.mcp_messages import (
     CANCELLED,
     INVALID_REQUEST,
     JsonRpcError,
     RpcRequest,
     accepts,
-    encoded,
     failure,
     framed,
     notification,
     result,
 )
-from mcp_discovery.facade.mcp.methods import McpClient, Methods
-from mcp_discovery.facade.mcp.subscriptions import Subscription, SubscriptionEndedError
-from mcp_discovery.facade.mcp.tool import OnProgress
-from mcp_discovery.facade.options import FacadeOptions
-
-PING: Final = b": ping\n\n"
-_HEADERS: Final = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-
-
-class EventStream:
-    """One response as server-sent events; ``write_timeout`` bounds each write, in seconds."""
-
-    def __init__(self, request: web.Request, write_timeout: float) -> None:
-        self._request = request
-        self._write_timeout = write_timeout
-        self.response: web.StreamResponse | None = None
-
-    @property
-    def result(self) -> web.StreamResponse:
-        """The response, or where none was started because the client has left, one for nobody."""
-        return self.response or web.Response(status=499)
-
-    async def start(self, headers: dict[str, str]) -> None:
-        """Sends the status line and the headers."""
-        self.response = web.StreamResponse(headers=_HEADERS | headers)
-        await self.response.prepare(self._request)
-
-    async def send(self, *messages: dict[str, Any]) -> None:
-        """Writes messages; raises :class:`ClientGoneError`."""
-        if messages:
-            await self.write(b"".join(map(framed, messages)))
-
-    async def write(self, data: bytes) -> None:
-        """Writes bytes; raises :class:`ClientGoneError`."""
-        assert self.response is not None
-        try:
-            async with asyncio.timeout(self._write_timeout) as deadline:
-                await self.response.write(data)
-        except ConnectionResetError as error:
-            raise ClientGoneError from error
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            if self._request.transport is not None:
-                self._request.transport.abort()
-            raise ClientGoneError from error
+from mcp_discovery.mcp_responses import PING, EventStream, json_response
 
 
 class RpcReply(NamedTuple):
@@ -232,21 +186,3 @@ class Responder:
                 if stream.response is None:
                     await stream.start(headers)
                 await stream.write(frame)
-
-
-def json_response(
-    message: Any, headers: dict[str, str] | None = None, status: int = 200
-) -> web.Response:
-    """A response whose body is one message, or a batch of them."""
-    return web.Response(
-        status=status,
-        body=encoded(message),
-        content_type="application/json",
-        # No two are equal, so compressing and caching them is of no use.
-        headers={"Cache-Control": "no-cache, no-transform"} | (headers or {}),
-    )
-
-
-def error_response(id: Any, fault: JsonRpcError) -> web.Response:
-    """An error response with the HTTP status of the error."""
-    return json_response(failure(id, fault), status=fault.modern_status)

@@ -16,18 +16,10 @@ from mcp_discovery.facade.http.operation import needing
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
-from mcp_discovery.facade.mcp.messages import (
-    INVALID_REQUEST,
-    JsonRpcError,
-    check_posted,
-    decoded,
-    failure,
-    is_modern,
-)
 from mcp_discovery.facade.mcp.methods import Methods
 from mcp_discovery.facade.mcp.protocols import LegacyProtocol, ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
-from mcp_discovery.facade.mcp.responses import Responder, Responses, error_response, json_response
+from mcp_discovery.facade.mcp.responses import Responder, Responses
 from mcp_discovery.facade.mcp.search_tools import FindServers, FindTools
 from mcp_discovery.facade.mcp.subscriptions import LegacySessions, Subscriptions
 from mcp_discovery.facade.mcp.tool import McpTool
@@ -36,6 +28,15 @@ from mcp_discovery.facade.queries.answers import NamedAnswers
 from mcp_discovery.facade.servers.search_index import ServerSearch
 from mcp_discovery.facade.tools.index import ToolDefinitions
 from mcp_discovery.glance import HEAD, TAIL, glance
+from mcp_discovery.mcp_messages import (
+    INVALID_REQUEST,
+    JsonRpcError,
+    check_posted,
+    decoded,
+    failure,
+    is_modern,
+)
+from mcp_discovery.mcp_responses import error_response, json_response
 
 PATH: Final = "/mcp"
 _METHODS: Final = "GET, POST, DELETE"

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
-from mcp_discovery.facade.mcp.messages import (
+from mcp_discovery.facade.mcp.resources import SERVERS, changed
+from mcp_discovery.mcp_messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -22,7 +23,6 @@ from mcp_discovery.facade.mcp.messages import (
     JsonRpcError,
     notification,
 )
-from mcp_discovery.facade.mcp.resources import SERVERS, changed
 
 #: Seconds between two reads of the catalog; the changes in between are published together.
 _PAUSE: Final = 0.02

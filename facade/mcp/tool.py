@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Final, Protocol
 import orjson
 
 from mcp_discovery.adapters.view import View
+from mcp_discovery.disconnects import ClientGoneError
 from mcp_discovery.errors import DiscoveryError, Remedy
 from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.rights import Verb
-from mcp_discovery.facade.http.disconnects import ClientGoneError
-from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.facade.servers.unmatched import of_other_status, unknown_values
+from mcp_discovery.mcp_messages import JsonRpcError
 from mcp_discovery.nearest import nearest
 from mcp_discovery.plural import counted
 from mcp_discovery.query.filters import FILTERS, Filter, InvalidFilterValueError

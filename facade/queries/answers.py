@@ -15,9 +15,9 @@ from cachetools import LRUCache
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.named_queries import KnownQueries, NamedQueries
 from mcp_discovery.adapters.view import Entry, View
+from mcp_discovery.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.errors import DiscoveryError, StoreError
 from mcp_discovery.facade.access.parts import Part
-from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.pauses import made_of_each, sliced
 from mcp_discovery.facade.servers import list_json

@@ -25,7 +25,6 @@ from mcp_discovery.facade.http.cors import vary
 from mcp_discovery.facade.http.etag import IF_NONE_MATCH, tag_of, tagged
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.pauses import made_of_each
-from mcp_discovery.facade.mcp.messages import LEGACY, MODERN
 from mcp_discovery.facade.registry.entries import ServerVersion
 from mcp_discovery.facade.registry.identifiers import canonical, identifier, registry_name
 from mcp_discovery.facade.registry.index import AGENT_INDEX, LATEST, REGISTRY_INDEX, RegistryIndex
@@ -33,6 +32,7 @@ from mcp_discovery.facade.registry.models import AgentCardModel, AiCatalog, Serv
 from mcp_discovery.facade.registry.server_json import identity, remote_of
 from mcp_discovery.facade.servers.current_list import unknown, view_of
 from mcp_discovery.health import rfc3339
+from mcp_discovery.mcp_messages import LEGACY, MODERN
 from mcp_discovery.record import AGENT, SERVER
 from mcp_discovery.urls import agent_card_url
 from mcp_discovery.version import installed_version

@@ -24,9 +24,9 @@ from cachetools import LRUCache
 
 from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import View
+from mcp_discovery.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.errors import DiscoveryError, OutdatedRevisionError
 from mcp_discovery.facade.access.parts import Part
-from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.fanout import Fanout
 from mcp_discovery.facade.servers.filters import parse

@@ -19,9 +19,9 @@ from aiohttp import web
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
+from mcp_discovery.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.access.parts import Part
-from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.servers.query import ServerQuery
 from mcp_discovery.facade.servers.results import ListResult, ServerLists
 from mcp_discovery.health import utcnow

@@ -10,11 +10,11 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
+from mcp_discovery.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.errors import OutdatedRevisionError
 from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.parts import Part, parts_of
 from mcp_discovery.facade.access.quotas import quotas_in
-from mcp_discovery.facade.http.disconnects import ClientGoneError, DisconnectWatch
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers import list_json

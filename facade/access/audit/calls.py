@@ -26,8 +26,8 @@ from mcp_discovery.facade.access.audit.recording import (
 )
 from mcp_discovery.facade.access.calling import PartialAccess
 from mcp_discovery.facade.gateway.messages import NOT_SEEN, Arguments, Messages
-from mcp_discovery.facade.mcp.messages import JsonRpcError
 from mcp_discovery.instance import Instance
+from mcp_discovery.mcp_messages import JsonRpcError
 from mcp_discovery.secrets import without_secrets
 
 #: The largest arguments that are recorded whole, and what is read of an answer at most, in bytes.

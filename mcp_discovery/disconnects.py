@@ -12,7 +12,7 @@ from mcp_discovery.errors import DiscoveryError
 
 
 class ClientGoneError(DiscoveryError):
-    """Nobody waits for the response any more: the client has left, or the facade ends it."""
+    """Nobody waits for the response any more: the client has left, or the server ends it."""
 
 
 class DisconnectWatch:
@@ -58,5 +58,5 @@ class DisconnectWatch:
 
 
 def has_left(request: web.Request) -> bool:
-    """Whether the client's connection is closed, as far as the facade knows."""
+    """Whether the client's connection is closed, as far as is known."""
     return request.transport is None or request.transport.is_closing()
