@@ -52,7 +52,8 @@ def import_(
 
     See first: mcp-discovery import all.json --dry-run
     """
-    from mcp_discovery.cli.server_files import export_of, read
+    from mcp_discovery.cli.server_files import export_of
+    from mcp_discovery.host_files import read
 
     body = export_of(read(file), file)
     params = [] if all_or_nothing else [("partial", "true")]

@@ -42,7 +42,7 @@ def put(
 
     Try: echo '{"filters": {"tags": "payments"}}' | mcp-discovery query put payments -
     """
-    from mcp_discovery.cli.server_files import read
+    from mcp_discovery.host_files import read
 
     if new and etag is not None:
         raise InvalidInputError("--new is for where there is none, --etag for one; leave one out")

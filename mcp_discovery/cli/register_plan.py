@@ -66,7 +66,8 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> P
     Raises :class:`InvalidInputError`; what is wrong with a single server is with that server. With
     ``empty`` there may be none.
     """
-    from mcp_discovery.cli.server_files import read, servers_of
+    from mcp_discovery.cli.server_files import servers_of
+    from mcp_discovery.host_files import read
 
     content = read(file)
     if isinstance(content, dict) and "source" in content and "servers" in content:

@@ -1,16 +1,14 @@
-"""Reads files of servers in any of their formats, and converts them for the facade's import."""
+"""The servers in files of any of their formats, and these for the facade's import."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from mcp_discovery.cli.host_files import records
 from mcp_discovery.document import KINDS
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.host_files import entries_in, records
 from mcp_discovery.instance import DERIVED
 from mcp_discovery.nearest import nearest
 from mcp_discovery.record_fields import GIVEN, OBSERVED
@@ -21,41 +19,14 @@ _ENTRY_FIELDS = DERIVED | {"endpoint", "health", *OBSERVED}
 _POSTED_FIELDS = frozenset({"document", "holder", "takeover", "command", "args"})
 
 
-def read(file: str) -> Any:
-    """What the JSON or YAML in ``file``, ``-`` for standard input, says.
-
-    Raises :class:`InvalidInputError`.
-    """
-    import orjson
-
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        connection = f"cannot read {file}: {error.strerror}; give a file of JSON or YAML"
-        raise InvalidInputError(connection) from error
-    if data.lstrip()[:1] in (b"{", b"[", b""):
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise InvalidInputError(f"{file} is not JSON: {error}") from error
-    from mcp_discovery.yaml_files import parse
-
-    content = parse(data, file)
-    return None if content is None else content.value()
-
-
 def servers_of(content: Any, file: str) -> list[dict[str, Any]]:
-    """The servers of a file: one object, a list, ``{"servers": […]}`` or a host's ``mcpServers``.
+    """The servers of a file: one object, a list, ``{"servers": […]}`` or a host's file.
 
     Raises :class:`InvalidInputError`.
     """
     if isinstance(content, dict):
-        for key in ("mcpServers", "servers"):
-            if isinstance(hosted := content.get(key), dict):
-                content = records(hosted)
-                break
-        else:
-            content = content.get("servers", [content])
+        hosted = entries_in(content)
+        content = content.get("servers", [content]) if hosted is None else records(hosted)
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise InvalidInputError(f"{file} is neither a server's object nor a list of them")
     if not content:

@@ -1,28 +1,13 @@
-"""Servers as MCP hosts have them in their configuration files.
-
-Most hosts read an object ``mcpServers`` of named entries; VS Code reads ``servers``, where each
-entry has a ``type`` and secrets are asked for as ``inputs``
-(https://code.visualstudio.com/docs/copilot/reference/mcp-configuration).
-"""
+"""Servers as hosts read them from their files, which ``mcp_discovery/host_files.py`` reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mcp_discovery.record import to_label
-
 Entry = Mapping[str, Any]
 #: A record's transport → ``type`` in a host's file. WebSocket is no transport that hosts know.
 _TYPES = {"streamable-http": "http", "sse": "sse"}
-_TRANSPORTS = {
-    "http": "streamable-http",
-    "streamable-http": "streamable-http",
-    "streamableHttp": "streamable-http",
-    "sse": "sse",
-}
-#: A record's limit.
-_LONGEST_TITLE = 200
 _STATUS_ORDER = ("healthy", "degraded", "draining", "down", "quarantined")
 
 
@@ -51,33 +36,6 @@ def vscode(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], l
     ]
     typed = {name: {"type": "stdio", **server} for name, server in servers.items()}
     return {"servers": typed} | ({"inputs": inputs} if inputs else {}), notes
-
-
-def records(servers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The entries of a host's file as servers to register.
-
-    A name that is no DNS label stays as the title. What only a host may know (``env``, ``headers``)
-    is left out.
-    """
-    found = []
-    for name, server in servers.items():
-        server = server if isinstance(server, Mapping) else {}
-        endpoint: dict[str, Any]
-        if "command" in server:
-            arguments = [str(each) for each in server.get("args") or ()]
-            endpoint = {"transport": "stdio", "command": server["command"], "args": arguments}
-        else:
-            kind = _TRANSPORTS.get(str(server.get("type") or "http"), str(server.get("type")))
-            endpoint = {"transport": kind, "url": server.get("url")}
-        label = to_label(name)
-        record = {"name": label or name, "endpoint": endpoint}
-        if label not in ("", name):
-            record["title"] = name[:_LONGEST_TITLE]
-        headers = server.get("headers")
-        if isinstance(headers, Mapping) and any(key.lower() == "authorization" for key in headers):
-            record["auth"] = {"type": "bearer"}
-        found.append(record)
-    return found
 
 
 def _by_name(
