@@ -11,7 +11,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from mcp_discovery.probe.messages import (
 )
 from mcp_discovery.probe.wire import (
     Budget,
+    HttpWire,
     Wire,
     read_beginning,
     refusal,
@@ -48,7 +49,7 @@ class _Waiting(NamedTuple):
     answer: _Answer
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Duplex(Wire):
     """A wire with one reader task, which hands each answer to whoever waits for it.
 
@@ -56,14 +57,15 @@ class Duplex(Wire):
     and ends every ``listen``; asking again then needs ``open``.
     """
 
+    is_one_connection = True
+    has_session = True
+
     def __post_init__(self) -> None:
         self._connection = AsyncExitStack()
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, _Waiting] = {}
         self._asked = 0  # the highest id so far
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
-
-    has_session = True  # the connection is the session
 
     async def open(self) -> None:
         await self.close()
@@ -185,9 +187,11 @@ def _number(id: Any) -> int | None:
     return id if isinstance(id, int) else None
 
 
-class HttpSse(Duplex):
+@dataclass(eq=False, kw_only=True)
+class HttpSse(HttpWire, Duplex):
     """The HTTP+SSE transport of protocol version 2024-11-05."""
 
+    has_modern = False
     _endpoint = ""
 
     async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
@@ -224,10 +228,12 @@ async def _messages(events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]
             yield event.data
 
 
-class WebSocket(Duplex):
+@dataclass(eq=False, kw_only=True)
+class WebSocket(HttpWire, Duplex):
     """JSON-RPC messages as text frames."""
 
-    _socket: aiohttp.ClientWebSocketResponse
+    has_modern = False
+    _socket: aiohttp.ClientWebSocketResponse = field(init=False, repr=False)
 
     async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         self._socket = await connection.enter_async_context(

@@ -10,11 +10,11 @@ import aiohttp
 from mcp_discovery.probe.duplex import HttpSse, WebSocket
 from mcp_discovery.probe.streamable_http import StreamableHttp
 from mcp_discovery.probe.tls import ServerTls
-from mcp_discovery.probe.wire import PLAIN, Limits, Wire
+from mcp_discovery.probe.wire import PLAIN, HttpWire, Limits
 from mcp_discovery.urls import urls_of, wire_url
 
 #: Transport → the wire that speaks it (MCP only), and the schemes of its URLs.
-TRANSPORTS: Mapping[str, tuple[type[Wire] | None, tuple[str, ...]]] = {
+TRANSPORTS: Mapping[str, tuple[type[HttpWire] | None, tuple[str, ...]]] = {
     "streamable-http": (StreamableHttp, ("http", "https")),
     "sse": (HttpSse, ("http", "https")),
     "websocket": (WebSocket, ("ws", "wss", "http", "https")),
@@ -56,7 +56,7 @@ class ProbedEndpoint:
             secrets=frozenset(s for s in secrets if len(s) >= _SHORTEST_SECRET) - {"Bearer"},
         )
 
-    def wire(self, session: aiohttp.ClientSession, limits: Limits, tls: ServerTls) -> Wire:
+    def wire(self, session: aiohttp.ClientSession, limits: Limits, tls: ServerTls) -> HttpWire:
         """Return the wire to the first of the URLs; nothing is sent yet.
 
         Raises ValueError where MCP is not spoken over the transport.
@@ -64,4 +64,10 @@ class ProbedEndpoint:
         wire, _ = TRANSPORTS[self.transport]
         if wire is None:
             raise ValueError(f"MCP is not spoken over {self.transport!r}")
-        return wire(self.urls[0], session, {**self.headers, **PLAIN}, limits, tls)
+        return wire(
+            url=self.urls[0],
+            session=session,
+            headers={**self.headers, **PLAIN},
+            limits=limits,
+            tls=tls,
+        )

@@ -81,7 +81,8 @@ async def find_era(
 
     A server that hung may have forgotten what it was asked then. ``renewals`` say after how many
     seconds of silence to withdraw ``server/discover``, and how many later to ask it again; where
-    they end, it is waited for. ``initialize`` opens a session and is never withdrawn: one that is
+    they end, it is waited for. One connection that ends at ``server/discover`` is opened again for
+    ``initialize``. ``initialize`` opens a session and is never withdrawn: one that is
     unanswered is waited for beside, and at most two questions are open at any time.
 
     Raises UnreachableError or BadAnswerError; the caller sets the deadline.
@@ -114,8 +115,10 @@ async def find_era(
         except (BadAnswerError, UnreachableError) as refusal:
             if not _may_be_legacy(refusal):
                 raise
+            if reopened := wire.is_one_connection and isinstance(refusal, UnreachableError):
+                await wire.open()
             last = legacy
-            if last is None or renewed:
+            if last is None or renewed or reopened:
                 last = begin(initialize(wire, limits))
             await _answered(last, legacy, None)
             try:
@@ -128,7 +131,7 @@ async def find_era(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    if wire.has_session:
+    if wire.has_session and not wire.is_one_connection:
         await wire.close()  # it was opened by the question that came second
     return peer
 

@@ -6,7 +6,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -38,7 +46,7 @@ from mcp_discovery.probe.messages import (
     result_of,
 )
 from mcp_discovery.probe.tls import SYSTEM_TLS, ServerTls
-from mcp_discovery.probe.wire import Budget, Limits, explain
+from mcp_discovery.probe.wire import Budget, Limits, Wire
 
 T = TypeVar("T")
 
@@ -89,11 +97,15 @@ class McpProbe(Probe):
 
         Raises ValueError for an unknown transport or a URL that does not fit it.
         """
-        super().__init__(url)
-        self._limits = limits or Limits()
-        self._secrets = secrets
-        self._endpoint = ProbedEndpoint.of(url, transport, headers)
-        self._wire = self._endpoint.wire(session, self._limits, tls)
+        endpoint = ProbedEndpoint.of(url, transport, headers)
+        wire = endpoint.wire(session, limits or Limits(), tls)
+        self._begin(wire, endpoint.urls, lambda: {*endpoint.secrets, *secrets()})
+
+    def _begin(self, wire: Wire, urls: Sequence[str], secrets: Callable[[], Iterable[str]]) -> None:
+        """Prepare to probe over ``wire`` what is at one of ``urls``."""
+        super().__init__(urls[0])
+        self._wire, self._urls, self._secrets = wire, urls, secrets
+        self._limits = wire.limits
         self._handshake = asyncio.Lock()
         self._peer: Peer | None = None
         self._peer_said_at = _LONG_AGO
@@ -185,7 +197,7 @@ class McpProbe(Probe):
     async def _refreshed(self, peer: Peer, timeout: float, handshakes: int) -> Introspection:
         # What was read leaves room for the last steps within the same time.
         await self._read(peer, _MOST_OF * timeout)
-        secrets = {*self._endpoint.secrets, *self._secrets()}
+        secrets = set(self._secrets())
         lost: list[BadAnswerError | UnreachableError] = []
         for trouble in self._lists.troubles:
             trouble.conceal(secrets)
@@ -220,7 +232,7 @@ class McpProbe(Probe):
                     yield name
         except (ProbeError, TimeoutError) as failure:
             if isinstance(failure, ProbeError):
-                failure.conceal({*self._endpoint.secrets, *self._secrets()})
+                failure.conceal(self._secrets())
             logger.debug("no more notifications from the MCP server: %s", failure)
 
     async def disconnect(self) -> None:
@@ -247,7 +259,7 @@ class McpProbe(Probe):
             if not deadline.expired():
                 raise
             self._peer_said_at = _LONG_AGO
-            if self._endpoint.transport != "streamable-http":
+            if self._wire.is_one_connection:
                 # The one connection may be dead without saying so; the next call opens another.
                 self._peer = None
             raise NoAnswerError(timeout) from error
@@ -255,8 +267,8 @@ class McpProbe(Probe):
             self._peer_said_at = _LONG_AGO  # who answers next may be another
             if isinstance(failure, UnreachableError) and not self._wire.has_session:
                 self._peer = None
-            await explain(failure, self._wire.session, self._wire.url, self._wire.tls)
-            failure.conceal({*self._endpoint.secrets, *self._secrets()})
+            await self._wire.explain(failure)
+            failure.conceal(self._secrets())
             raise
 
     async def _steadily(self, attempt: Callable[[Peer], Awaitable[T]], timeout: float) -> T:
@@ -275,7 +287,7 @@ class McpProbe(Probe):
 
     def _hints_at_another_peer(self, failure: BadAnswerError | UnreachableError) -> bool:
         if isinstance(failure, UnreachableError):
-            return failure.was_connected and self._endpoint.transport != "streamable-http"
+            return failure.was_connected and self._wire.is_one_connection
         if failure.over_limit or failure.code == _INTERNAL_ERROR:
             return False
         status = failure.status
@@ -290,7 +302,7 @@ class McpProbe(Probe):
             self._peer = None
             self._answers_ping = True
             refusals: list[BadAnswerError] = []
-            for url in dict.fromkeys((self._wire.url, *self._endpoint.urls)):
+            for url in dict.fromkeys((self._wire.url, *self._urls)):
                 await self._wire.close()
                 self._wire.url = url
                 try:
@@ -308,14 +320,14 @@ class McpProbe(Probe):
                         self.noticed()
                     self._last_peer = peer
                     return peer
-            self._wire.url = self._endpoint.urls[0]
+            self._wire.url = self._urls[0]
             # That nothing is at one of the URLs says less than what another one answered.
             raise next((r for r in refusals if r.status not in (404, 405)), refusals[0])
 
     async def _introduced(self, timeout: float, renewals: Iterable[Renewal]) -> Peer:
         try:
             await self._wire.open()
-            if self._endpoint.transport == "streamable-http":
+            if self._wire.has_modern:
                 patience = min(timeout / 2, _SILENCE)
                 return await find_era(self._wire, self._limits, patience, renewals)
             return await initialize(self._wire, self._limits)

@@ -25,7 +25,7 @@ from mcp_discovery.probe.messages import (
 )
 from mcp_discovery.probe.wire import (
     Budget,
-    Wire,
+    HttpWire,
     read_beginning,
     read_whole,
     refusal,
@@ -61,8 +61,8 @@ class _Opening:
     session_id: str | None = None
 
 
-@dataclass(eq=False)
-class StreamableHttp(Wire):
+@dataclass(eq=False, kw_only=True)
+class StreamableHttp(HttpWire):
     """The wire of one Streamable HTTP endpoint, and its session where the server gives one."""
 
     _session_id: str | None = None

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 
@@ -101,20 +101,22 @@ class Budget:
             raise _over(f"{method} has more than {self._limits.pages} pages")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Wire(ABC):
-    """One MCP endpoint over one transport; ``headers`` go with every request."""
+    """One MCP server over one transport; ``url`` is where, in messages."""
 
     url: str
-    session: aiohttp.ClientSession
-    headers: Mapping[str, str]
     limits: Limits
-    tls: ServerTls = SYSTEM_TLS
     #: What is odd about the server's messages and was understood all the same.
     oddities: set[str] = field(default_factory=set, init=False)
     #: How many requests were sent, whatever for.
     requests: int = field(default=0, init=False)
     _ids: Iterator[int] = field(default_factory=lambda: count(1), init=False)
+
+    #: Whether everything goes over one connection, which is the session.
+    is_one_connection: ClassVar[bool] = False
+    #: Whether servers of the modern era are reached by it.
+    has_modern: ClassVar[bool] = True
 
     def next_id(self) -> int:
         """Return the id for the next request; none recurs."""
@@ -161,6 +163,22 @@ class Wire(ABC):
     async def settle(self, within: float) -> None:
         """Wait at most ``within`` seconds for what is unfinished, and let go of the rest."""
         return
+
+    async def explain(self, failure: ProbeError) -> None:
+        """Add to ``failure`` what has to be asked for."""
+        return
+
+
+@dataclass(eq=False, kw_only=True)
+class HttpWire(Wire):
+    """A wire over HTTP; ``headers`` go with every request."""
+
+    session: aiohttp.ClientSession
+    headers: Mapping[str, str]
+    tls: ServerTls = SYSTEM_TLS
+
+    async def explain(self, failure: ProbeError) -> None:
+        await explain(failure, self.session, self.url, self.tls)
 
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
