@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.adapters.store import CredentialsEnd
@@ -30,8 +30,19 @@ _RENEWALS = ("register", "heartbeat")
 #: How the format has these written in the value of a label: a file's path may hold them.
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
-Labels = Mapping[str, str]
+Labels: TypeAlias = Mapping[str, str]
+#: One figure; a third part is what the name of its family is followed by.
+Sample: TypeAlias = tuple[Labels, float] | tuple[Labels, float, str]
 _PREFIX = "mcp_discovery_sidecar_"
+
+
+class Family(NamedTuple):
+    """All samples of one metric."""
+
+    name: str
+    kind: str
+    text: str
+    samples: tuple[Sample, ...]
 
 
 class SidecarFigures:
@@ -80,16 +91,15 @@ class SidecarFigures:
     ) -> str:
         """All figures in Prometheus's text format; ``why_not_ready`` is what the registrar says,
         ``end`` that of the store's credentials, ``trouble`` what is wrong with the store."""
-        lines = self._lines(registered=why_not_ready is None, end=end, trouble=trouble)
-        return "".join(lines)
+        own = self.families(registered=why_not_ready is None, trouble=trouble)
+        return exposition(({}, own), ({}, of_process(end)))
 
     def unreadable(self) -> None:
         """What the server offers cannot be read from now on."""
         self._unreadable += 1
 
-    def _lines(
-        self, *, registered: bool, end: CredentialsEnd | None, trouble: StoreFault | None
-    ) -> Iterator[str]:
+    def families(self, *, registered: bool, trouble: StoreFault | None) -> Iterator[Family]:
+        """What is counted of one server, beside :func:`of_process`."""
         if self.instance is not None:
             text = "Always 1; which server, and which instance of it, the sidecar is beside."
             labels = dict(zip(("name", "id"), self.instance, strict=True))
@@ -103,17 +113,12 @@ class SidecarFigures:
         yield from _family("registered", "gauge", text, ({}, int(registered)))
         text = "1 once the sidecar was told to drain or to end, 0 before."
         yield from _family("leaving", "gauge", text, ({}, int(self.leaving)))
-        text = "The clock of its machine, in seconds since 1970."
-        yield from _family("time_seconds", "gauge", text, ({}, time.time()))
         if self._renewed is not None:
             at = time.time() - (time.monotonic() - self._renewed)
             text = "When the last heartbeat was sent that the store took, in seconds since 1970."
             yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, ({}, at))
             text = "How long that heartbeat took."
             yield from _family("last_heartbeat_duration_seconds", "gauge", text, ({}, self._took))
-        text = "When the token for the store expires, in seconds since 1970; +Inf if it does not."
-        at = end.at.timestamp() if end is not None else math.inf
-        yield from _family("store_token_expires_timestamp_seconds", "gauge", text, ({}, at))
         calls = (
             ({"operation": operation, "outcome": outcome}, number)
             for (operation, outcome), number in sorted(self._tally.counts.items())
@@ -128,21 +133,13 @@ class SidecarFigures:
         text = "How often the server became one whose tools and the like cannot be read."
         yield from _family("unreadable_total", "counter", text, ({}, self._unreadable))
         text = "Time that the MCP server took to answer a probe."
-        yield from _family("probe_duration_seconds", "histogram", text)
-        name = f"{_PREFIX}probe_duration_seconds"
         totals = list(accumulate(self._answered))
-        for limit, total in zip((*_BUCKETS, "+Inf"), totals, strict=True):
-            yield _sample(f"{name}_bucket", {"le": str(limit)}, total)
-        yield _sample(f"{name}_count", {}, totals[-1])
-        yield _sample(f"{name}_sum", {}, self._seconds)
-        files = certificates_in_use()
-        for name, text, seconds in CERTIFICATE_METRICS:
-            ends = (
-                ({"role": "sidecar", "purpose": each.purpose, "file": each.file}, seconds(each))
-                for each in files
-            )
-            yield from _family(name, "gauge", text, *ends, prefix="mcp_discovery_")
-        yield from _process()
+        buckets = (
+            ({"le": str(limit)}, total, "_bucket")
+            for limit, total in zip((*_BUCKETS, "+Inf"), totals, strict=True)
+        )
+        whole: tuple[Sample, ...] = (({}, totals[-1], "_count"), ({}, self._seconds, "_sum"))
+        yield from _family("probe_duration_seconds", "histogram", text, *buckets, *whole)
 
 
 class _CountedRequests(Probe):
@@ -179,21 +176,52 @@ class CountedAgentProbe(_CountedRequests, A2aProbe):
     """An A2aProbe that is counted."""
 
 
+def of_process(end: CredentialsEnd | None) -> Iterator[Family]:
+    """What there is once in a process, however many servers it is beside; ``end`` is that of the
+    store's credentials."""
+    text = "The clock of its machine, in seconds since 1970."
+    yield from _family("time_seconds", "gauge", text, ({}, time.time()))
+    text = "When the token for the store expires, in seconds since 1970; +Inf if it does not."
+    at = end.at.timestamp() if end is not None else math.inf
+    yield from _family("store_token_expires_timestamp_seconds", "gauge", text, ({}, at))
+    files = certificates_in_use()
+    for name, text, seconds in CERTIFICATE_METRICS:
+        ends = (
+            ({"role": "sidecar", "purpose": each.purpose, "file": each.file}, seconds(each))
+            for each in files
+        )
+        yield from _family(name, "gauge", text, *ends, prefix="mcp_discovery_")
+    yield from _process()
+
+
+def exposition(*parts: tuple[Labels, Iterable[Family]]) -> str:
+    """``parts`` in Prometheus's text format, each with labels for all of its samples."""
+    heads: dict[str, str] = {}
+    samples: dict[str, list[str]] = {}
+    for common, families in parts:
+        for each in families:
+            heads.setdefault(
+                each.name, f"# HELP {each.name} {each.text}\n# TYPE {each.name} {each.kind}\n"
+            )
+            samples.setdefault(each.name, []).extend(
+                _line(f"{each.name}{''.join(suffix)}", {**common, **labels}, value)
+                for labels, value, *suffix in each.samples
+            )
+    return "".join(f"{head}{''.join(samples[name])}" for name, head in heads.items())
+
+
 def _family(
-    name: str, kind: str, text: str, *samples: tuple[Labels, float], prefix: str = _PREFIX
-) -> Iterator[str]:
-    name = f"{prefix}{name}"
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-    for labels, value in samples:
-        yield _sample(name, labels, value)
+    name: str, kind: str, text: str, *samples: Sample, prefix: str = _PREFIX
+) -> Iterator[Family]:
+    yield Family(f"{prefix}{name}", kind, text, samples)
 
 
-def _sample(name: str, labels: Labels, value: float) -> str:
+def _line(name: str, labels: Labels, value: float) -> str:
     joined = ",".join(f'{label}="{text.translate(_ESCAPED)}"' for label, text in labels.items())
     return f"{name}{{{joined}}} {value}\n" if joined else f"{name} {value}\n"
 
 
-def _process() -> Iterator[str]:
+def _process() -> Iterator[Family]:
     """Memory, where the system has /proc as Linux does, and CPU time, under their usual names."""
     text, spent = "Total user and system CPU time spent in seconds.", time.process_time()
     yield from _family("process_cpu_seconds_total", "counter", text, ({}, spent), prefix="")
