@@ -33,6 +33,7 @@ from mcp_discovery.client.settings import (
     OnLog,
     OnProgress,
     Permits,
+    TransportTo,
 )
 from mcp_discovery.client.skills import Skill, skills_of
 from mcp_discovery.client.source import ServerChange, Source, StoreSource, Wanted, changes
@@ -99,7 +100,9 @@ class Discovery:
     machine; ``environment``: variables for their ``${NAME}`` and for themselves. ``guard``: awaited
     with the URL of each HTTP request to a server; refuses it with an ``OSError``. ``permits``:
     asked with an instance and ``None``, and with the name of each of its tools; what it is false
-    for is not called, nor named in errors. ``report``: whether outcomes are reported to the facade.
+    for is not called, nor named in errors. ``transport``: gives the SDK's transport to an instance
+    that is reached in another way than its endpoint says. ``report``: whether outcomes are reported
+    to the facade.
 
     ``on_log``, with ``log_level``, is given what servers log; ``on_elicit``, ``on_sample`` and
     ``list_roots`` answer what servers ask, as the SDK's callbacks of that name; ``client_info``
@@ -127,6 +130,7 @@ class Discovery:
         environment: Mapping[str, str] | None = None,
         guard: Guard | None = None,
         permits: Permits | None = None,
+        transport: TransportTo | None = None,
         report: bool = True,
         on_log: OnLog | None = None,
         log_level: LoggingLevel | None = None,
@@ -153,6 +157,7 @@ class Discovery:
             auth=auth,
             guard=guard,
             permits=permits,
+            transport=transport,
             allow_stdio=frozenset(allow_stdio),
             environment=environment,
             on_log=on_log,

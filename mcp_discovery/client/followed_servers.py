@@ -62,6 +62,14 @@ class FollowedServers:
         one = next(iter(self._selections), None) if len(self._selections) == 1 else None
         return one if isinstance(one, Query) else None
 
+    def shows(self, id: str, listed: Instance | None) -> bool:
+        """Whether every selection by filters has what the list has of ``id``."""
+        queries = [each for each in self._selections if isinstance(each, Query)]
+        if len(queries) < len(self._selections):
+            return True  # what a named query finds is asked for in its own time
+        found = listed is not None and any(each.matches(listed) for each in queries)
+        return self.instances.get(id) == (listed if found else None)
+
     async def ready(self) -> None:
         """Waits for every selection, or follows all servers; raises as :meth:`follow`."""
         for wanted in list(self._selections) or [query_of({})]:

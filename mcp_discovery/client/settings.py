@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 import httpx2
+from mcp.client import Transport
 from mcp.client.session import ElicitationFnT, ListRootsFnT, SamplingFnT
 from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import Implementation, LoggingLevel, LoggingMessageNotificationParams
@@ -31,6 +32,8 @@ Auth = (
 Permits = Callable[[Instance, str | None], bool]
 #: Checks the URL of each request to a server; raises ``OSError`` to refuse it.
 Guard = Callable[[httpx2.URL], Awaitable[None]]
+#: A transport of the SDK's to an instance, not connected yet.
+TransportTo = Callable[[Instance], Transport]
 OnLog = Callable[[Instance, LoggingMessageNotificationParams], Awaitable[None]]
 #: Receives a call's progress: ``progress``, ``total`` and ``message``.
 OnProgress = ProgressFnT
@@ -79,6 +82,7 @@ class ClientSettings:
     auth: Auth | None = field(default=None, repr=False)
     guard: Guard | None = None
     permits: Permits | None = None
+    transport: TransportTo | None = None
     client_info: Implementation | None = None
     on_log: OnLog | None = None
     log_level: LoggingLevel | None = None

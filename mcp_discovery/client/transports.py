@@ -326,6 +326,8 @@ def transport_for(
     :class:`~mcp_discovery.errors.InvalidInputError` where a ``stdio`` server cannot be started for
     want of a variable.
     """
+    if settings.transport is not None:
+        return tracked(settings.transport(instance), exchanges, own=True)
     auth = settings.auth_of(instance)
     limit = settings.max_answer_bytes
     match instance.record.endpoint.transport:
