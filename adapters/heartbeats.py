@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import astuple, replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 
 from mcp_discovery.adapters.store import prepared
 from mcp_discovery.document import CapabilityDocument
@@ -19,10 +20,26 @@ from mcp_discovery.health import Health, Load, Status
 from mcp_discovery.instance import Instance
 from mcp_discovery.record import Record
 
-#: Load is written when one of its figures moved by more than this part of its value …
-LOAD_MOVED = 0.1
-#: … and the last write of health or load is at least this many seconds old.
-LOAD_EVERY = 5.0
+#: A load is written when one of its figures moved by more than this part of its value and it was
+#: last written this many seconds ago …
+LOAD_MOVED, LOAD_SELDOM = 0.1, 30.0
+#: … or one moved by more than that part, appeared or vanished, and the last write of health or load
+#: is that many seconds old, …
+LOAD_LEAPT, LOAD_EVERY = 0.5, 5.0
+#: … which may happen so often in a row, and then once in :data:`LOAD_SELDOM`: a load that never
+#: rests must not wake every watcher all the time.
+LOAD_LEAPS = 6.0
+#: By how much a figure moves without being worth a word, whatever part of it that is.
+_NOISE: Mapping[str, float] = {
+    "rate": 0.5,
+    "latency": 0.001,
+    "p95": 0.001,
+    "error_rate": 0.005,
+    "memory": 4 << 20,
+    "cpu": 0.03,
+}
+#: The figures that are compared; the tools' go with the others.
+_COMPARED = tuple(each.name for each in fields(Load) if each.name != "tools")
 
 #: A lease is renewed before this part of its TTL has passed, so that one late renewal does not
 #: lose it.
@@ -54,7 +71,8 @@ class HeartbeatSchedule:
         self._draining = False
         self._verify_within = min(VERIFY_WITHIN, _VERIFY_WITHIN_TTL * ttl)
         now = time.monotonic()
-        self._load_written = self._renewed = self._verified = self._last = now
+        self._any_written = self._renewed = self._verified = self._last = now
+        self._load_written, self._leaps = now, LOAD_LEAPS
 
     def require_alive(self) -> None:
         """Raises :class:`RegistrationLostError` when more than TTL has passed since the last
@@ -89,8 +107,11 @@ class HeartbeatSchedule:
             health = self.drain()
         if health.status is self.health.status:
             health = replace(health, since=self.health.since)
-        load_moved = load is not None and self._load_moved(load)
-        if health == self.health and not load_moved and not self._unconfirmed:
+        if (
+            health == self.health
+            and not self._unconfirmed
+            and (load is None or not self._is_news(load))
+        ):
             return None
         self._unconfirmed = True
         return health, load if load is not None else self.load
@@ -102,9 +123,12 @@ class HeartbeatSchedule:
 
     def written(self, health: Health, load: Load | None) -> None:
         """The store has taken this health and load."""
+        now = time.monotonic()
+        if load != self.load:
+            self._leaps, self._load_written = max(0.0, self._leaps_at(now) - 1.0), now
         self.health, self.load = health, load
         self._unconfirmed = False
-        self._load_written = time.monotonic()
+        self._any_written = now
 
     def due(self, now: float, *, renew: bool = False, other: bool = False) -> tuple[bool, bool]:
         """Whether a heartbeat at ``now`` (``time.monotonic()``) that writes nothing has to renew,
@@ -135,10 +159,17 @@ class HeartbeatSchedule:
         """The store has refused something: each heartbeat verifies until one finds all well."""
         self._verified = -math.inf
 
-    def _load_moved(self, load: Load) -> bool:
-        if time.monotonic() - self._load_written < LOAD_EVERY:
+    def _is_news(self, load: Load) -> bool:
+        now = time.monotonic()
+        if now - self._any_written < LOAD_EVERY:
             return False
-        return self.load is None or any(map(_moved, astuple(self.load), astuple(load)))
+        moved = 1.0 if self.load is None else _moved(self.load, load)
+        if moved > LOAD_LEAPT and self._leaps_at(now) >= 1.0:
+            return True
+        return moved > LOAD_MOVED and now - self._load_written >= LOAD_SELDOM
+
+    def _leaps_at(self, now: float) -> float:
+        return min(LOAD_LEAPS, self._leaps + (now - self._load_written) / LOAD_SELDOM)
 
 
 class ScheduledRegistration:
@@ -167,7 +198,13 @@ class ScheduledRegistration:
         raise NotImplementedError
 
 
-def _moved(old: float | None, new: float | None) -> bool:
-    if old is None or new is None:
-        return old is not new
-    return abs(new - old) > LOAD_MOVED * max(abs(old), abs(new))
+def _moved(old: Load, new: Load) -> float:
+    """By which part of its value the figure moved that moved most; 1 for one that came or went."""
+    most = 0.0
+    for name in _COMPARED:
+        before, after = getattr(old, name), getattr(new, name)
+        if before is None or after is None:
+            most = max(most, float(before is not after))
+        elif (by := abs(after - before)) > _NOISE.get(name, 0.0):
+            most = max(most, by / max(abs(before), abs(after)))
+    return most

@@ -166,7 +166,7 @@ def create_app(
     )
     names = NameOwners(None if policy is None else lambda: policy.current().file.names)
     catalog = Catalog(store, hold=options.hold, ring=options.ring, admission=names)
-    usage = Usage()
+    usage = Usage(catalog)
     leased = LeasedRegistrations(store, usage)
     locks = IdLocks()
     tls = trusting(options.server_ca)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -102,11 +103,27 @@ def healthy() -> Health:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolUse:
+    """How much one tool was used since its server began to count, and how long that took.
+
+    ``latency`` is the mean of the last minutes in seconds.
+    """
+
+    name: str
+    requests: int
+    latency: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Optional figures that an instance reports; unknown ones are ``None``.
 
     ``active`` is the number of requests in flight, ``capacity`` the largest number that it accepts,
     ``rate`` requests per minute, ``latency`` and ``p95`` seconds, ``error_rate`` from 0 to 1.
+    ``requests`` counts all since the instance began to count; ``tools`` are those that were called
+    most, :func:`most_used` of them. ``memory`` is the resident memory of its processes in bytes,
+    ``cpu`` the processor time that they take, as a share of one core (1.5 is one core and a half),
+    ``running`` whether its process runs.
     """
 
     active: int | None = None
@@ -115,3 +132,31 @@ class Load:
     latency: float | None = None
     p95: float | None = None
     error_rate: float | None = None
+    requests: int | None = None
+    memory: int | None = None
+    cpu: float | None = None
+    running: bool | None = None
+    tools: tuple[ToolUse, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """How much of its capacity is in use, from 0 to 1, where that is known."""
+        if self.active is None or not self.capacity:
+            return None
+        return min(1.0, self.active / self.capacity)
+
+
+#: How many tools a load names, and how many characters their names may have together: a store that
+#: keeps the load beside the health has little room.
+MOST_TOOLS, _MOST_NAMES = 16, 512
+
+
+def most_used(tools: Iterable[ToolUse]) -> tuple[ToolUse, ...]:
+    """Those of ``tools`` that a load can name, the most used first."""
+    named, room = [], _MOST_NAMES
+    plain = (each for each in tools if each.name.isprintable())
+    for each in sorted(plain, key=lambda each: (-each.requests, each.name))[:MOST_TOOLS]:
+        room -= len(each.name.encode())
+        if room >= 0:
+            named.append(each)
+    return tuple(named)

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Self
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from mcp_discovery.document import compact
 from mcp_discovery.errors import InvalidRecordError
-from mcp_discovery.health import Health, Load, Status, rfc3339
+from mcp_discovery.health import Health, Load, Status, ToolUse, most_used, rfc3339
 from mcp_discovery.record import Particulars, Record, json_object, parse_moment
 
 #: The names of the fields that differ from instance to instance, as in JSON and as in Python.
@@ -285,22 +285,66 @@ def health_from_dict(data: Mapping[str, Any]) -> Health:
         raise ValueError(f"not a health: {error!r}") from error
 
 
-def load_to_dict(load: Load) -> dict[str, float]:
+_ANY = 2**53  # of it and below, a float is exact and JSON has one number for all
+#: The figures of a load by their names in JSON: field, largest value, kind of number.
+_FIGURES: Mapping[str, tuple[str, float, type[int] | type[float]]] = {
+    "active": ("active", _ANY, int),
+    "capacity": ("capacity", _ANY, int),
+    "rate": ("rate", _ANY, float),
+    "latency": ("latency", _ANY, float),
+    "p95": ("p95", _ANY, float),
+    "errorRate": ("error_rate", 1.0, float),
+    "requests": ("requests", _ANY, int),
+    "memory": ("memory", _ANY, int),
+    "cpu": ("cpu", _ANY, float),
+}
+
+
+def load_to_dict(load: Load) -> dict[str, Any]:
     """The known figures, in camel case."""
-    names = {"error_rate": "errorRate"}
-    return {names.get(k, k): v for k, v in asdict(load).items() if v is not None}
+    figures: dict[str, Any] = {
+        name: value
+        for name, (figure, _, _) in _FIGURES.items()
+        if (value := getattr(load, figure)) is not None
+    }
+    if load.running is not None:
+        figures["running"] = load.running
+    if load.tools:
+        figures["tools"] = {
+            each.name: {"requests": each.requests}
+            | ({} if each.latency is None else {"latency": each.latency})
+            for each in load.tools
+        }
+    return figures
 
 
 def load_from_dict(data: Any) -> Load | None:
-    """The figures in ``data`` that are numbers; ``None`` where there is none."""
+    """The figures in ``data`` that can be true: a registrant may report anything. ``None`` where
+    there is none."""
     if not isinstance(data, Mapping):
         return None
     figures: dict[str, Any] = {}
-    for known in fields(Load):
-        value = data.get("errorRate" if known.name == "error_rate" else known.name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            figures[known.name] = value
-    return Load(**figures) if figures else None
+    for name, (figure, most, kind) in _FIGURES.items():
+        if (value := _figure(data.get(name), most)) is not None:
+            figures[figure] = kind(value)
+    if isinstance(running := data.get("running"), bool):
+        figures["running"] = running
+    if isinstance(tools := data.get("tools"), Mapping):
+        figures["tools"] = most_used(
+            ToolUse(name, int(requests), _figure(use.get("latency")))
+            for name, use in tools.items()
+            if isinstance(use, Mapping)
+            and isinstance(name, str)
+            and (requests := _figure(use.get("requests"))) is not None
+        )
+    load = Load(**figures)
+    return None if load == Load() else load
+
+
+def _figure(value: Any, most: float = _ANY) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= most else None  # no NaN is
 
 
 #: The fields of an entry that do not come from the record.

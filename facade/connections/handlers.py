@@ -222,7 +222,7 @@ def arrangement(parts: PartSet) -> Arrangement[Entry]:
     """How entries are put into the order of a strategy, by what ``parts`` know of their use."""
     return Arrangement(
         lambda instance: is_usable(instance.health),
-        lambda entry: representation.figures_of(entry, parts[USAGE]).load,
+        lambda entry: representation.figures_of(entry, parts[USAGE]).ratio,
         parts[ROTATION],
     )
 

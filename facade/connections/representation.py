@@ -17,14 +17,14 @@ from mcp_discovery.facade.connections.statuses import (
     status_of,
 )
 from mcp_discovery.facade.registration.traits import Traits, traits_of
-from mcp_discovery.facade.usage.usage import Usage, UsageFigures
-from mcp_discovery.health import Status, rfc3339
+from mcp_discovery.facade.usage.usage import Usage
+from mcp_discovery.health import Load, Status, rfc3339
 from mcp_discovery.probe.verdict import NOT_DIALLED, NOT_PROBED, UNPROBED
 from mcp_discovery.query.filters import capability_names, uptime
 from mcp_discovery.record import Endpoint, Record
 
 
-def figures_of(entry: Entry, usage: Usage) -> UsageFigures:
+def figures_of(entry: Entry, usage: Usage) -> Load:
     """How much the instance is used."""
     return usage.instance(entry.id, entry.instance.load)
 
@@ -89,7 +89,7 @@ def registered(record: Record, entry: Entry | None, usage: Usage, now: datetime)
 
 def offered(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
     """A connection as an item of a discovery."""
-    load = figures_of(entry, usage).load
+    load = figures_of(entry, usage).ratio
     return {
         "id": entry.id,
         "name": entry.record.name,
@@ -120,7 +120,7 @@ def health_shown(entry: Entry, usage: Usage, now: datetime) -> dict[str, Any]:
     return shown
 
 
-def usual_metrics(figures: UsageFigures) -> dict[str, Any]:
+def usual_metrics(figures: Load) -> dict[str, Any]:
     """The known figures of a list item."""
     metrics: dict[str, Any] = {}
     if figures.rate is not None:

@@ -69,9 +69,9 @@ async def distribution(request: web.Request) -> web.Response:
             continue
         figures = representation.figures_of(entry, usage)
         share: dict[str, Any] = {"id": entry.id, "name": entry.record.name}
-        if figures.load is not None:
-            share["load"] = representation.rounded(figures.load)
-            known[entry.record.name].append(figures.load)
+        if (load := figures.ratio) is not None:
+            share["load"] = representation.rounded(load)
+            known[entry.record.name].append(load)
         if figures.active is not None:
             share["activeRequests"] = figures.active
         if figures.capacity is not None:
@@ -154,7 +154,7 @@ def _offered(view: View) -> int:
 
 
 def _most_used(usage: Usage) -> list[dict[str, Any]]:
-    counted = [(usage.capability(name).requests, name) for name in usage.capabilities()]
+    counted = [(usage.capability(name).requests or 0, name) for name in usage.capabilities()]
     counted.sort(key=lambda each: (-each[0], each[1]))
     return [{"name": name, "requests": requests} for requests, name in counted[:_MOST_USED]]
 

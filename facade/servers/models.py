@@ -31,6 +31,13 @@ class LeaseModel(Shaped):
     reap_after: float = Field(gt=0, description="Unheard for so many seconds, it is gone.")
 
 
+class ToolUseModel(Shaped):
+    """How much a tool is used."""
+
+    requests: float | None = Field(None, description="All since the instance began to count.")
+    latency: float | None = Field(None, description="Mean, in seconds.")
+
+
 class LoadModel(Shaped):
     """What an instance reports of itself; what it does not know is absent."""
 
@@ -40,6 +47,13 @@ class LoadModel(Shaped):
     latency: float | None = Field(None, description="Mean, in seconds.")
     p95: float | None = Field(None, description="In seconds.")
     error_rate: float | None = Field(None, description="From 0 to 1.")
+    requests: float | None = Field(None, description="All since the instance began to count.")
+    memory: float | None = Field(None, description="Resident, of all its processes, in bytes.")
+    cpu: float | None = Field(None, description="Processor time: 1 is one core, busy.")
+    running: bool | None = Field(None, description="Whether its process runs.")
+    tools: dict[str, ToolUseModel] | None = Field(
+        None, description="Its tools, those that were called most."
+    )
 
 
 def _listed(field: FieldInfo) -> tuple[Any, Any]:

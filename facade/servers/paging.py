@@ -37,9 +37,7 @@ def _milliseconds(moment: datetime) -> int:
 
 def _load(entry: Entry, _: ServerRanks | None, __: datetime) -> Key:
     load = entry.instance.load
-    if load is None or load.active is None or not load.capacity:
-        return None
-    return load.active / load.capacity
+    return None if load is None else load.ratio
 
 
 _FIELDS: Mapping[str, _Field] = {

@@ -32,8 +32,8 @@ from mcp_discovery.facade.servers.current_list import CATALOG, MISSED, view_of
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.servers.search_index import MEANING
 from mcp_discovery.facade.state import FACADE
-from mcp_discovery.facade.usage.usage import USAGE, UsageFigures
-from mcp_discovery.health import Status, rfc3339
+from mcp_discovery.facade.usage.usage import USAGE
+from mcp_discovery.health import Load, Status, rfc3339
 from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.record import SERVER
 from mcp_discovery.version import installed_version
@@ -46,7 +46,9 @@ class Capability(Shaped):
     kind: Kind | None = None
     description: str | None = None
     providers: int = Field(ge=0, description="Instances that offer it: healthy, or of stdio.")
-    total_requests: int = Field(ge=0, description="As far as clients reported them here.")
+    total_requests: int = Field(
+        ge=0, description="As far as servers count them, or clients reported them here."
+    )
     average_latency: float | None = Field(None, ge=0, description="Milliseconds, where known.")
 
 
@@ -203,7 +205,7 @@ async def capabilities(request: web.Request) -> web.Response:
             entry["description"] = text
         entry["providers"] = providers[listed_as, name]
         figures = usage.capability(name)
-        entry["totalRequests"] = figures.requests
+        entry["totalRequests"] = figures.requests or 0
         if figures.latency is not None:
             entry["averageLatency"] = round(figures.latency * 1000, 1)
         listed.append(entry)
@@ -305,7 +307,7 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers=headers)
 
 
-def performance_of(figures: UsageFigures) -> dict[str, float]:
+def performance_of(figures: Load) -> dict[str, float]:
     """``requestsPerSecond`` and ``averageLatency`` (milliseconds), as far as they are known."""
     performance = {}
     if figures.rate is not None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from array import array
-from collections import defaultdict, deque
-from collections.abc import Callable, Container, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
@@ -15,120 +13,18 @@ from typing import Any
 from cachetools import LRUCache
 
 from mcp_discovery.adapters.live_list import LiveList
+from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.access.parts import Part
-from mcp_discovery.health import Load, utcnow
-
-#: How many seconds the window spans.
-WINDOW = 300.0
-#: How many seconds a slot spans, whose calls are counted together and expire together.
-SLOT = 10.0
-#: The shortest time, in seconds, over which a rate is computed: one call is not "six a second".
-_LEAST = 60.0
-
-# Latencies are counted in buckets, each a tenth wider than the one before: the middle of a bucket
-# is at most 4.9 % off. Below 0.1 ms and above 10 min they fall into the outermost ones.
-_FIRST = 1e-4
-_GROWTH = math.log(1.1)
-_BUCKETS = math.ceil(math.log(600.0 / _FIRST) / _GROWTH) + 1
-_P95 = 0.95
-
-
-@dataclass(slots=True)
-class _Slot:
-    """The calls of one slot; ``number`` is its start divided by :data:`SLOT`."""
-
-    number: int
-    calls: int = 0
-    failed: int = 0
-    timed: int = 0
-    seconds: float = 0.0
-    buckets: array[int] | None = field(default=None, repr=False)
-
-
-class Window:
-    """The calls of the last :data:`WINDOW` seconds. Times are monotonic and never go back.
-
-    Holds at most 31 slots of some 0.8 KB each, whatever the number of calls. The mean is exact;
-    ``p95`` is at most 4.9 % off between 0.1 ms and 10 minutes.
-    """
-
-    def __init__(self, born: float) -> None:
-        """``born`` is when counting began."""
-        self._born = born
-        self._slots: deque[_Slot] = deque()
-        self._buckets: array[int] | None = None  # all slots' together
-        #: All calls that were ever added.
-        self.total = 0
-
-    def add(self, now: float, latency: float | None, success: bool) -> None:
-        """Counts one call; ``latency`` in seconds where it is known."""
-        self._expire(now)
-        number = int(now // SLOT)
-        if not self._slots or self._slots[-1].number != number:
-            self._slots.append(_Slot(number))
-        slot = self._slots[-1]
-        self.total += 1
-        slot.calls += 1
-        slot.failed += not success
-        if latency is not None:
-            slot.timed += 1
-            slot.seconds += latency
-            if slot.buckets is None:
-                slot.buckets = array("I", bytes(_BUCKETS * 4))
-            if self._buckets is None:
-                self._buckets = array("Q", bytes(_BUCKETS * 8))
-            bucket = _bucket(latency)
-            slot.buckets[bucket] += 1
-            self._buckets[bucket] += 1
-
-    def figures(self, now: float) -> UsageFigures:
-        """The figures of the calls; the rate is over the window, or the time since counting
-        began."""
-        self._expire(now)
-        calls = sum(slot.calls for slot in self._slots)
-        timed = sum(slot.timed for slot in self._slots)
-        observed = min(WINDOW, max(_LEAST, now - self._born))
-        return UsageFigures(
-            self.total,
-            rate=calls * 60.0 / observed,
-            latency=sum(slot.seconds for slot in self._slots) / timed if timed else None,
-            p95=self._p95(timed),
-            error_rate=sum(slot.failed for slot in self._slots) / calls if calls else None,
-        )
-
-    def _p95(self, timed: int) -> float | None:
-        """The latency in seconds that 95 % of the ``timed`` calls did not exceed (nearest rank)."""
-        if not timed or self._buckets is None:
-            return None
-        slower = timed - math.ceil(_P95 * timed)  # so many may lie above
-        for bucket in range(_BUCKETS - 1, -1, -1):
-            slower -= self._buckets[bucket]
-            if slower < 0:
-                return _FIRST * math.exp((bucket + 0.5) * _GROWTH)  # the middle of the bucket
-        raise AssertionError("the buckets hold as many calls as were timed")
-
-    def _expire(self, now: float) -> None:
-        oldest = int((now - WINDOW) // SLOT)
-        while self._slots and self._slots[0].number < oldest:
-            gone = self._slots.popleft().buckets
-            if gone is not None and self._buckets is not None:
-                for bucket, calls in enumerate(gone):
-                    if calls:
-                        self._buckets[bucket] -= calls
-        if not self._slots:
-            self._buckets = None
-
-
-def _bucket(latency: float) -> int:
-    if latency <= _FIRST:
-        return 0
-    return min(_BUCKETS - 1, int(math.log(latency / _FIRST) / _GROWTH))
-
+from mcp_discovery.health import Load, ToolUse, utcnow
+from mcp_discovery.usage_window import Window
 
 #: How many capabilities have figures of their own; the least recently used ones are dropped.
 MOST_CAPABILITIES = 10_000
 #: Seconds between two removals of the figures of instances that have left.
 _FORGET_INTERVAL = 15.0
+
+#: What nobody has used.
+_UNUSED = Load(requests=0)
 
 #: Called with the kind, the instance's id and the facts.
 UsageListener = Callable[[str, str, Mapping[str, Any]], None]
@@ -143,26 +39,6 @@ UNREADABLE = "unreadable"
 HEALTH_CHECK = "health-check"
 
 
-@dataclass(frozen=True, slots=True)
-class UsageFigures:
-    """How much something is used; an unknown figure is ``None``, never estimated.
-
-    ``requests`` counts the outcomes reported since this facade first heard of it. The others are
-    of the last five minutes: ``rate`` per minute, ``latency`` (mean) and ``p95`` in seconds,
-    ``error_rate`` from 0 to 1. ``active``, ``capacity`` and ``load`` (their ratio, 0 to 1) are
-    there only where the instance reports them itself.
-    """
-
-    requests: int
-    rate: float | None = None
-    latency: float | None = None
-    p95: float | None = None
-    error_rate: float | None = None
-    active: int | None = None
-    capacity: int | None = None
-    load: float | None = None
-
-
 @dataclass(slots=True)
 class _Checks:
     """The probes of one instance; ``response_time`` is the last that was answered, in seconds."""
@@ -173,17 +49,36 @@ class _Checks:
     response_time: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _OwnCounts:
+    """The loads of instances that count their requests themselves, and their tools by name."""
+
+    loads: Sequence[Load] = ()
+    tools: Mapping[str, Sequence[ToolUse]] = field(default_factory=dict)
+
+
 class Usage:
     """The figures of one facade. Memory is bounded: about 30 KB for each instance or capability
     that is in use, next to nothing for one that is not.
 
-    ``clock`` gives monotonic seconds.
+    Figures are as of :class:`~mcp_discovery.health.Load`, ``requests`` since this facade first
+    heard of one, the others of the last five minutes. ``catalog`` has the loads that instances
+    report. One that counts its requests itself, as its load says, sees those of every client: what
+    clients report of it besides does not count once more. ``clock`` gives monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        catalog: LiveList | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
+        self._catalog = catalog
+        self._counted: tuple[View, _OwnCounts] | None = None
         self._instances: dict[str, Window] = {}
         self._capabilities: LRUCache[str, Window] = LRUCache(MOST_CAPABILITIES)
+        #: How often capabilities were used of instances that count that themselves.
+        self._counted_elsewhere: LRUCache[str, int] = LRUCache(MOST_CAPABILITIES)
         self._whole = Window(clock())
         self._checks: dict[str, _Checks] = {}
         self._reported: dict[str, Load | None] = {}
@@ -243,8 +138,9 @@ class Usage:
         """The instance is not registered through this facade any more: its load is in the list."""
         self._reported.pop(id, None)
 
-    def instance(self, id: str, reported: Load | None) -> UsageFigures:
-        """The figures of one instance; ``reported`` is the load in its entry.
+    def instance(self, id: str, reported: Load | None) -> Load:
+        """The figures of one instance; ``reported`` is the load in its entry. Nothing of them is
+        estimated.
 
         A figure that the registrant reports takes precedence, since that sees every client; the
         others come from the outcomes reported to this facade.
@@ -252,9 +148,13 @@ class Usage:
         own = self._figures(self._instances.get(id))
         return _with_reported(own, self._reported.get(id) if id in self._reported else reported)
 
-    def capability(self, name: str) -> UsageFigures:
-        """The outcomes of one tool, resource, prompt or skill, whichever instance they were of."""
-        return self._figures(self._capabilities.get(name))
+    def capability(self, name: str) -> Load:
+        """How much one tool, resource, prompt or skill is used, whichever instance it is of."""
+        own = self._figures(self._capabilities.get(name))
+        others = self._counted_now().tools.get(name, ())
+        loads = (Load(requests=each.requests, latency=each.latency) for each in others)
+        # All are weighted by their totals: of the others no rate is known.
+        return _together([replace(own, rate=None) if others else own, *loads])
 
     def requests(self) -> Mapping[str, int]:
         """How many outcomes were reported of each instance that has any."""
@@ -262,15 +162,16 @@ class Usage:
 
     def capability_requests(self) -> Mapping[str, int]:
         """How many outcomes were reported of each tool, resource or prompt that has any."""
-        return {name: window.total for name, window in self._capabilities.items()}
+        own = {name: window.total for name, window in self._capabilities.items()}
+        return Counter(own) + Counter(self._counted_elsewhere)
 
     def capabilities(self) -> list[str]:
-        """The capabilities of which outcomes were reported."""
-        return list(self._capabilities)
+        """The capabilities that are known to have been used."""
+        return list(dict.fromkeys((*self._capabilities, *self._counted_now().tools)))
 
-    def whole(self) -> UsageFigures:
-        """The outcomes of all instances, also of those that have left."""
-        return self._figures(self._whole)
+    def whole(self) -> Load:
+        """The figures of all instances together; outcomes also of those that have left."""
+        return _together([self._figures(self._whole), *self._counted_now().loads])
 
     def checks(self, id: str) -> tuple[int, int, datetime | None, float | None]:
         """This facade's probes of the instance: performed, failed, when last, and how many
@@ -280,8 +181,10 @@ class Usage:
 
     def load(self, id: str) -> Load | None:
         """The load to publish for an instance registered here; ``None`` while nothing is known."""
-        figures = self.instance(id, None)
-        load = Load(**{each.name: getattr(figures, each.name) for each in fields(Load)})
+        reported = self._reported.get(id)
+        # How many outcomes were reported here says that the instance counts them to nobody.
+        requests = None if reported is None else reported.requests
+        load = replace(self.instance(id, None), requests=requests)
         return None if load == Load() else load
 
     def forget_missing(self, present: Container[str]) -> None:
@@ -306,14 +209,41 @@ class Usage:
 
     def _windows(self, id: str, capability: str | None, now: float) -> list[Window]:
         """Where a call is counted."""
-        windows = [self._whole, self._instances.setdefault(id, Window(now))]
+        windows = [self._instances.setdefault(id, Window(now))]
+        if self._counts_itself(id):
+            if capability is not None:
+                counted = self._counted_elsewhere
+                counted[capability] = counted.get(capability, 0) + 1
+            return windows
         if capability is not None:
             windows.append(self._capabilities.setdefault(capability, Window(now)))
-        return windows
+        return [self._whole, *windows]
 
-    def _figures(self, window: Window | None) -> UsageFigures:
+    def _counts_itself(self, id: str) -> bool:
+        load = self._reported.get(id)
+        if load is None and self._catalog is not None:
+            entry = self._catalog.view.entries.get(id)
+            load = None if entry is None else entry.instance.load
+        return load is not None and load.requests is not None
+
+    def _counted_now(self) -> _OwnCounts:
+        """What the instances of the present list count themselves."""
+        if self._catalog is None:
+            return _OwnCounts()
+        view = self._catalog.view
+        if self._counted is None or self._counted[0] is not view:
+            loads = (entry.instance.load for entry in view)
+            found = [each for each in loads if each is not None and each.requests is not None]
+            tools: defaultdict[str, list[ToolUse]] = defaultdict(list)
+            for load in found:
+                for tool in load.tools:
+                    tools[tool.name].append(tool)
+            self._counted = view, _OwnCounts(found, tools)
+        return self._counted[1]
+
+    def _figures(self, window: Window | None) -> Load:
         if window is None or window.total == 0:
-            return UsageFigures(0)
+            return _UNUSED
         return window.figures(self._clock())
 
     def _notify(self, kind: str, id: str, facts: Mapping[str, Any]) -> None:
@@ -325,26 +255,30 @@ class Usage:
 USAGE: Part[Usage] = Part("usage")
 
 
-def _with_reported(own: UsageFigures, reported: Load | None) -> UsageFigures:
-    if reported is None:
-        return own
-    active, capacity = _whole_number(reported.active), _whole_number(reported.capacity)
-    given: dict[str, Any] = {
-        name: _figure(getattr(reported, name)) for name in ("rate", "latency", "p95")
-    }
-    given["error_rate"] = _figure(reported.error_rate, most=1.0)
-    given = {name: value for name, value in given.items() if value is not None}
-    ratio = min(1.0, active / capacity) if active is not None and capacity else None
-    return replace(own, active=active, capacity=capacity, load=ratio, **given)
+def _with_reported(own: Load, reported: Load | None) -> Load:
+    given = {each.name: getattr(reported, each.name, None) for each in fields(Load)}
+    return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 
-def _figure(value: float | None, most: float = math.inf) -> float | None:
-    """``value`` where it is plausible: a registrant may report anything."""
-    if value is None or not math.isfinite(value) or not 0 <= value <= most:
-        return None
-    return float(value)
+def _together(figures: Iterable[Load]) -> Load:
+    """The sums, and the means weighted by how many requests they are of, as far as is known."""
+    loads = [each for each in figures if each.requests]
+    if len(loads) < 2:
+        return loads[0] if loads else _UNUSED
+    rates = [each.rate for each in loads if each.rate is not None]
+    return Load(
+        requests=sum(each.requests or 0 for each in loads),
+        rate=sum(rates) if rates else None,
+        latency=_mean(loads, lambda each: each.latency),
+        error_rate=_mean(loads, lambda each: each.error_rate),
+    )
 
 
-def _whole_number(value: float | None) -> int | None:
-    figure = _figure(value, most=2**53)
-    return None if figure is None else int(figure)
+def _mean(loads: Iterable[Load], figure: Callable[[Load], float | None]) -> float | None:
+    weighted = [
+        (value, (each.requests or 0) if each.rate is None else each.rate)
+        for each in loads
+        if (value := figure(each)) is not None
+    ]
+    whole = sum(weight for _, weight in weighted)
+    return sum(value * weight for value, weight in weighted) / whole if whole else None

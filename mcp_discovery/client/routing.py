@@ -270,6 +270,4 @@ def _load(connection: InstanceConnection, weight: int) -> float:
     """This client's calls under way there per unit of weight, plus the load that it reports."""
     load = connection.instance.load
     own = connection.active / max(weight, 1)
-    if load is None or load.active is None or not load.capacity:
-        return own
-    return own + min(load.active / load.capacity, 1.0)
+    return own + ((load.ratio or 0.0) if load is not None else 0.0)

@@ -189,9 +189,7 @@ def _is_usable(instance: Instance) -> bool:
 
 def _load(entry: Entry) -> float | None:
     load = entry.instance.load
-    if load is None or load.active is None or not load.capacity:
-        return None
-    return min(load.active / load.capacity, 1.0)
+    return None if load is None else load.ratio
 
 
 class CatalogSource(Source):

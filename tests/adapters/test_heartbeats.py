@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from mcp_discovery.adapters.heartbeats import VERIFY_WITHIN, HeartbeatSchedule
 from mcp_discovery.errors import RegistrationLostError
-from mcp_discovery.health import Health, Status, healthy
+from mcp_discovery.health import Health, Load, Status, healthy
 from mcp_discovery.sidecar.settings import SidecarSettings
+from tests.seeds import seeded
 
 
 def beaten(
@@ -101,3 +104,95 @@ def test_a_write_that_was_not_confirmed_is_repeated() -> None:
     assert schedule.to_write(healthy(), None) == (first, None)  # the store may have the other
     schedule.written(first, None)
     assert schedule.to_write(healthy(), None) is None
+
+
+class Clock:
+    """A monotonic clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
+
+
+def written(
+    schedule: HeartbeatSchedule, clock: Clock, load: Callable[[float], Load], seconds: float
+) -> list[float]:
+    """When loads were written, of heartbeats every 1.6 s; ``load`` is told the time."""
+    began, times = clock.now, []
+    while clock.now - began < seconds:
+        clock.now += 1.6
+        if (change := schedule.to_write(healthy(), load(clock.now - began))) is not None:
+            schedule.written(*change)
+            times.append(clock.now - began)
+    return times
+
+
+BUSY = Load(10, 20, 60.0, 0.1, 0.2, 0.01, 1000, 45_000_000, 0.5, True)
+
+
+def test_a_load_that_trembles_is_written_once(clock: Clock) -> None:
+    schedule, chance = HeartbeatSchedule("one", 10.0, healthy()), seeded(1)
+
+    def trembling(_: float) -> Load:
+        by = chance.uniform(0.96, 1.04)
+        return replace(BUSY, rate=60 * by, latency=0.1 * by, cpu=0.5 * by, memory=int(45e6 * by))
+
+    assert len(written(schedule, clock, trembling, 3600.0)) == 1
+    # So little that a tenth of it is nothing.
+    idle = Load(0, 20, 0.0, requests=1000, memory=4_000_000, cpu=0.0, running=True)
+    assert len(written(schedule, clock, lambda _: idle, 60.0)) == 1
+    noise = written(
+        schedule,
+        clock,
+        lambda _: replace(idle, cpu=chance.uniform(0, 0.02), memory=chance.randrange(8_000_000)),
+        3600.0,
+    )
+    assert noise == []
+
+
+def test_a_load_that_never_rests_is_written_every_30_seconds(clock: Clock) -> None:
+    schedule, chance = HeartbeatSchedule("one", 10.0, healthy()), seeded(2)
+    times = written(schedule, clock, lambda _: replace(BUSY, active=chance.randrange(20)), 3600.0)
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert times[0] < 5 + 1.6 and min(gaps) >= 5
+    assert len(times) <= 6 + 3600 / 30
+    assert min(gaps[10:]) >= 25
+
+
+def test_a_leap_is_written_within_5_seconds_a_step_within_30(clock: Clock) -> None:
+    schedule = HeartbeatSchedule("one", 10.0, healthy())
+    assert len(written(schedule, clock, lambda _: BUSY, 300.0)) == 1
+    (leap,) = written(schedule, clock, lambda _: replace(BUSY, active=0), 300.0)
+    assert leap < 2
+    (back,) = written(schedule, clock, lambda _: BUSY, 4.9 + 1.6)
+    assert back < 2  # long after the last
+    (leap,) = written(schedule, clock, lambda _: replace(BUSY, active=0), 60.0)
+    assert leap < 5
+    (step,) = written(schedule, clock, lambda _: replace(BUSY, active=0, rate=70.0), 60.0)
+    assert step < 2
+    assert written(schedule, clock, lambda _: replace(BUSY, active=0, rate=74.0), 60.0) == []
+    (step,) = written(schedule, clock, lambda _: replace(BUSY, active=0, rate=85.0), 60.0)
+    (next_step,) = written(schedule, clock, lambda _: replace(BUSY, active=0, rate=99.0), 1.6)
+    assert (step, next_step) < (2, 2)
+    assert written(schedule, clock, lambda _: BUSY, 3.1) == []
+    (gone,) = written(schedule, clock, lambda _: replace(BUSY, latency=None), 10.0)
+    assert gone < 5
+
+
+def test_a_load_goes_with_a_new_health(clock: Clock) -> None:
+    schedule = HeartbeatSchedule("one", 10.0, healthy())
+    ill = Health(Status.DEGRADED, "slow")
+    assert schedule.to_write(ill, BUSY) == (ill, BUSY)
+    schedule.written(ill, BUSY)
+    assert schedule.to_write(ill, replace(BUSY, active=0)) is None
+    clock.now += 5
+    assert schedule.to_write(ill, replace(BUSY, active=0)) is not None

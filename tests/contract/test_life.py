@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from mcp_discovery.adapters.store import Registration, Store, new_holder
 from mcp_discovery.errors import DuplicateInstanceError, InvalidRecordError, RegistrationLostError
-from mcp_discovery.health import ANSWERS, Health, Load, Status, healthy
+from mcp_discovery.health import ANSWERS, Health, Load, Status, ToolUse, healthy, most_used
 from tests.contract.conftest import SERVED
 from tests.contract.environments import StoreEnvironment
 from tests.contract.watcher import watching
@@ -135,20 +136,62 @@ async def test_silent_is_down_with_the_reason_then_gone(
         assert time.monotonic() - silent > REAP - 0.5
 
 
+FULL = Load(
+    active=3,
+    capacity=20,
+    rate=90.5,
+    latency=0.12,
+    p95=0.3,
+    error_rate=0.02,
+    requests=1234,
+    memory=45_000_000,
+    cpu=0.125,
+    running=True,
+    tools=(ToolUse("search_products", 1000, 0.1), ToolUse("späť", 234)),
+)
+
+
 async def test_load_is_seen(
     environment: StoreEnvironment, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_discovery.adapters.heartbeats.LOAD_EVERY", 0.0)
-    load = Load(active=3, capacity=20, latency=0.12)
     async with watching(await environment.open()) as watcher:
         registration = await register(store)
-        await registration.heartbeat(healthy(), load)
-        await watcher.until_shows("catalog-1", lambda seen: seen.load == load)
-        events = len(watcher.events)
-        await registration.heartbeat(healthy(), Load(active=3, capacity=20, latency=0.125))
+        await registration.heartbeat(healthy(), FULL)
+        await watcher.until_shows("catalog-1", lambda seen: seen.load == FULL)
+        await registration.heartbeat(healthy(), FULL)
+        before, events = await environment.writes(), len(watcher.events)
+        for by in (1.09, 0.95, 1.0):  # a move below a tenth is not worth a write
+            near = replace(FULL, rate=90 * by, latency=0.12 * by, memory=int(45e6 * by))
+            await registration.heartbeat(healthy(), near)
+        assert await environment.writes() == before
         await registration.heartbeat(Health(Status.DEGRADED, "slow"))
         await watcher.until_status("catalog-1", Status.DEGRADED, 2)
-        assert len(watcher.events) == events + 1  # a move below a tenth is not worth a write
+        assert len(watcher.events) == events + 1
+        kept = watcher.instances["catalog-1"].load
+        assert kept is not None and (kept.tools, kept.running) == (FULL.tools, True)
+        await registration.heartbeat(Health(Status.DEGRADED, "slow"), replace(FULL, running=False))
+        await watcher.until_shows(
+            "catalog-1", lambda seen: seen.load is not None and seen.load.running is False
+        )
+        await registration.heartbeat(Health(Status.DEGRADED, "slow"))  # it still has what it wrote
+        await registration.heartbeat(Health(Status.DEGRADED, "slow"))
+
+
+async def test_a_load_of_any_size_costs_no_health(
+    environment: StoreEnvironment, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason and the tools share the little room that a store has for what changes often."""
+    monkeypatch.setattr("mcp_discovery.adapters.heartbeats.LOAD_EVERY", 0.0)
+    tools = most_used(ToolUse(f"{n:02}{'x' * 30}", 2**52 + n, 123.456789) for n in range(99))
+    largest = replace(FULL, requests=2**53, memory=2**53, tools=tools)
+    assert len(tools) == 16
+    ill = Health(Status.DEGRADED, "ž" * 500)
+    async with watching(await environment.open()) as watcher:
+        registration = await register(store)
+        await registration.heartbeat(ill, largest)
+        await watcher.until_shows("catalog-1", lambda seen: seen.load == largest)
+        assert watcher.instances["catalog-1"].health.reason == ill.reason
 
 
 async def test_deregistered_is_gone_at_once(environment: StoreEnvironment, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_discovery.errors import DiscoveryError, InvalidRecordError
-from mcp_discovery.health import Health, Load, Status, utcnow
+from mcp_discovery.health import MOST_TOOLS, Health, Load, Status, ToolUse, utcnow
 from mcp_discovery.instance import (
     Holder,
     Instance,
@@ -19,12 +20,29 @@ from mcp_discovery.instance import (
     encode_registration,
     instance_from_dict,
     instance_to_dict,
+    load_from_dict,
+    load_to_dict,
     public_holder,
 )
 from mcp_discovery.record import parse_moment
 from tests.records import record
 
 LEASE = Lease(Holder(public_holder("abc"), "web-3", "sidecar"), 10.5, 300)
+
+
+FULL = Load(
+    active=3,
+    capacity=20,
+    rate=90.5,
+    latency=0.12,
+    p95=0.3,
+    error_rate=0.02,
+    requests=1234,
+    memory=45_000_000,
+    cpu=0.125,
+    running=False,
+    tools=(ToolUse("find", 1000, 0.1), ToolUse("sell", 234)),
+)
 
 
 def test_a_registration_round_trips() -> None:
@@ -38,13 +56,34 @@ def _times(data: bytes) -> dict[str, Any]:
 
 
 def test_an_instance_round_trips() -> None:
-    made = Instance(record(), Health(Status.DEGRADED, "slow"), LEASE, Load(active=3))
+    made = Instance(record(), Health(Status.DEGRADED, "slow"), LEASE, FULL)
     entry = instance_to_dict(made)
     assert instance_from_dict(orjson.loads(orjson.dumps(entry))) == made
     # The seed's names, flat.
     assert {"id", "name", "description", "url", "version", "tags", "auth", "lastSeen", "status"} < (
         entry.keys()
     )
+
+
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan, 10**400, "7", True, None, [7], {}])
+def test_a_figure_that_cannot_be_true_is_none(value: object) -> None:
+    told = load_to_dict(FULL)
+    numbers = {name: value for name in told if name not in ("running", "tools")}
+    assert load_from_dict(numbers) is None
+    assert load_from_dict({"errorRate": 1.1, "running": 1, "tools": [7]}) is None
+    uses = {"find": {"requests": value}, "sell": {"requests": 1, "latency": value}, "x": value}
+    assert load_from_dict({"tools": uses}) == Load(tools=(ToolUse("sell", 1),))
+
+
+def test_a_load_has_room_for_so_many_tools() -> None:
+    many = {f"tool-{number}": {"requests": number} for number in range(1000)}
+    load = load_from_dict({"tools": many})
+    assert load is not None and len(load.tools) == MOST_TOOLS
+    assert (load.tools[0], load.tools[-1].requests) == (ToolUse("tool-999", 999), 984)
+    load = load_from_dict({"tools": {f"{n}{'ä' * 200}": {"requests": 1} for n in range(99)}})
+    assert load is not None and len(load.tools) == 1
+    assert load_from_dict({"tools": {"a\x00": {"requests": 1}}}) is None
+    assert load_from_dict(load_to_dict(FULL)) == FULL
 
 
 @pytest.mark.parametrize(

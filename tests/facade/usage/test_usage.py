@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -18,14 +19,13 @@ from mcp_discovery.facade.usage.usage import (
     CAPABILITY_REQUEST,
     HEALTH_CHECK,
     MOST_CAPABILITIES,
-    WINDOW,
     Usage,
-    UsageFigures,
-    Window,
 )
-from mcp_discovery.health import Load
+from mcp_discovery.health import Health, Load, Status, ToolUse
+from mcp_discovery.usage_window import WINDOW, Window
 from tests.facade.harness import QUICK, Client, leased, served
 from tests.facade.plain import HealthServer
+from tests.records import document, record
 from tests.seeds import seeded
 from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
@@ -49,7 +49,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def usage(clock: FakeClock) -> Usage:
-    return Usage(clock)
+    return Usage(clock=clock)
 
 
 # -- windows ----------------------------------------------------------------------------------
@@ -88,8 +88,8 @@ def test_what_is_older_than_the_window_does_not_count(usage: Usage, clock: FakeC
     assert (figures.requests, figures.error_rate, figures.latency) == (2, 0.0, 1.0)
     clock.now += WINDOW
     # What was, is still counted; of the present nothing is known but that nothing happened.
-    assert usage.instance("a", None) == UsageFigures(2, rate=0.0)
-    assert usage.whole() == UsageFigures(2, rate=0.0)
+    assert usage.instance("a", None) == Load(requests=2, rate=0.0)
+    assert usage.whole() == Load(requests=2, rate=0.0)
 
 
 def test_the_rate_is_per_minute_since_it_was_first_used(usage: Usage, clock: FakeClock) -> None:
@@ -115,15 +115,15 @@ def test_a_window_holds_no_more_however_much_it_counts() -> None:
 
 
 def test_what_is_not_known_is_none(usage: Usage) -> None:
-    nothing = UsageFigures(0)
-    assert (nothing.rate, nothing.latency, nothing.p95, nothing.load) == (None,) * 4
+    nothing = Load(requests=0)
+    assert (nothing.rate, nothing.latency, nothing.p95, nothing.ratio) == (None,) * 4
     assert usage.instance("a", None) == usage.capability("find") == usage.whole() == nothing
     assert usage.checks("a") == (0, 0, None, None)
     assert usage.load("a") is None
     usage.outcome("a", latency=None, success=True)
     figures = usage.instance("a", None)
     assert (figures.latency, figures.p95, figures.error_rate) == (None, None, 0.0)
-    assert (figures.active, figures.capacity, figures.load) == (None, None, None)
+    assert (figures.active, figures.capacity, figures.ratio) == (None, None, None)
 
 
 def test_capabilities_and_the_whole_are_counted_too(usage: Usage) -> None:
@@ -152,26 +152,49 @@ def test_capabilities_are_bounded(usage: Usage) -> None:
 def test_what_the_registrant_reports_counts_first(usage: Usage) -> None:
     usage.outcome("a", latency=0.2, success=False)
     figures = usage.instance("a", Load(active=3, capacity=12, rate=90.0, error_rate=0.0))
-    assert (figures.active, figures.capacity, figures.load) == (3, 12, 0.25)
+    assert (figures.active, figures.capacity, figures.ratio) == (3, 12, 0.25)
     assert (figures.rate, figures.error_rate) == (90.0, 0.0)
     assert figures.latency == pytest.approx(0.2)  # which it did not say
-    assert usage.instance("a", Load(active=30, capacity=12)).load == 1.0
-    assert usage.instance("a", Load(active=3)).load is None
-    assert usage.instance("a", Load(active=0, capacity=0)).load is None
+    assert usage.instance("a", Load(active=30, capacity=12)).ratio == 1.0
+    assert usage.instance("a", Load(active=3)).ratio is None
+    assert usage.instance("a", Load(active=0, capacity=0)).ratio is None
 
 
-@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan, -math.inf])
-def test_what_cannot_be_true_is_not_known(usage: Usage, value: float) -> None:
-    reported = Load(
-        active=value,  # type: ignore[arg-type]  # a stranger may send anything
-        capacity=value,  # type: ignore[arg-type]
-        rate=value,
-        latency=value,
-        p95=value,
-        error_rate=value,
-    )
-    assert usage.instance("a", reported) == UsageFigures(0)
-    assert usage.instance("a", Load(error_rate=1.1)) == UsageFigures(0)
+async def test_what_an_instance_counts_itself_does_not_count_twice() -> None:
+    async with EmbeddedStore() as store:
+        app = create_app(store, QUICK)
+        usage, catalog = app[FACADE].usage, app[FACADE].catalog
+        async with serving(app, "127.0.0.1", 0):
+            await catalog.ready()
+            find, sell = ToolUse("find", 80, 0.1), ToolUse("sell", 20)
+            loads = {
+                "a": Load(requests=100, rate=60.0, latency=0.1, error_rate=0.1, tools=(find, sell)),
+                "b": Load(requests=50, rate=30.0, latency=0.4, tools=(ToolUse("find", 20, 0.2),)),
+                "c": Load(memory=1000),
+            }
+            for id, load in loads.items():
+                kept = await store.register(record(id), document("find"), ttl=60, reap_after=90)
+                await kept.heartbeat(Health(Status.DEGRADED, "slow"), load)
+
+            async def listed() -> bool:
+                entries = catalog.view.entries
+                return all(id in entries and entries[id].instance.load for id in loads)
+
+            await until(listed, timeout=5, what="the loads")
+            for id in loads:
+                usage.outcome(id, latency=0.7, success=True, capability="find")
+            found = usage.capability("find")
+            assert (found.requests, usage.capability("sell").requests) == (101, 20)
+            assert found.latency == pytest.approx((80 * 0.1 + 20 * 0.2 + 0.7) / 101)
+            assert set(usage.capabilities()) == {"find", "sell"}
+            assert usage.capability_requests() == {"find": 3}  # what clients chose
+            whole = usage.whole()
+            assert (whole.requests, whole.rate) == (151, 91.0)
+            assert whole.latency == pytest.approx((60 * 0.1 + 30 * 0.4 + 0.7) / 91)
+            assert usage.instance("a", loads["a"]) == replace(
+                loads["a"], p95=usage.instance("a", None).p95
+            )
+            assert usage.instance("c", loads["c"]).requests == 1
 
 
 def test_the_own_publication_is_not_taken_for_a_report(usage: Usage) -> None:
@@ -193,7 +216,7 @@ def test_probes_are_counted(usage: Usage) -> None:
     assert (performed, failed, response_time) == (2, 1, 0.05)
     assert last is not None
     assert last.tzinfo is not None
-    assert usage.instance("a", None) == UsageFigures(0)  # a probe is no request
+    assert usage.instance("a", None) == Load(requests=0)  # a probe is no request
 
 
 def test_listeners_are_told_of_both(usage: Usage) -> None:
@@ -225,7 +248,7 @@ def test_what_has_left_is_forgotten_at_the_second_look(usage: Usage) -> None:
     usage.forget_missing({"a", "b"})
     usage.forget_missing({"a"})
     usage.forget_missing({"a"})
-    assert usage.instance("b", None) == UsageFigures(0)
+    assert usage.instance("b", None) == Load(requests=0)
     assert usage.checks("b") == (0, 0, None, None)
     assert usage.instance("a", None).requests == 1
     assert usage.whole().requests == 2
