@@ -5,5 +5,7 @@ package tools
 
 import (
 	_ "github.com/mark3labs/mcp-go/examples/conformance"
+	_ "github.com/mark3labs/mcp-go/examples/everything"
 	_ "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"
+	_ "github.com/modelcontextprotocol/go-sdk/examples/server/memory"
 )
