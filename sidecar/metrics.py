@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
@@ -21,6 +22,7 @@ from mcp_discovery.errors import StoreFault
 from mcp_discovery.health import Health, Status
 from mcp_discovery.probe import A2aProbe, McpProbe, Probe, ProbeError
 from mcp_discovery.probe.handshake import Renewal
+from mcp_discovery.sidecar.process_figures import ProcessUse
 from mcp_discovery.tls_files import CERTIFICATE_METRICS, certificates_in_use
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -45,16 +47,40 @@ class Family(NamedTuple):
     samples: tuple[Sample, ...]
 
 
+class Histogram:
+    """How many of some durations were how long, in seconds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum = 0.0
+        self._counts = [0] * (len(_BUCKETS) + 1)
+
+    def add(self, seconds: float) -> None:
+        """Counts one."""
+        self.count += 1
+        self._sum += seconds
+        self._counts[bisect_left(_BUCKETS, seconds)] += 1
+
+    def samples(self, labels: Labels) -> Iterator[Sample]:
+        """The samples of a family of the kind ``histogram``."""
+        for limit, total in zip((*_BUCKETS, "+Inf"), accumulate(self._counts), strict=True):
+            yield {**labels, "le": str(limit)}, total, "_bucket"
+        yield labels, self.count, "_count"
+        yield labels, self._sum, "_sum"
+
+
 class SidecarFigures:
     """What one sidecar has counted.
 
-    ``health`` and ``instance`` (server name and instance id) are set when they are known.
+    ``health`` and ``instance`` (server name and instance id) are set when they are known; ``use``
+    tells what its child's processes use, ``beside`` gives further figures.
     """
 
     def __init__(self) -> None:
         self._tally = Tally(*_RENEWALS)
-        self._answered = [0] * (len(_BUCKETS) + 1)
-        self._seconds = 0.0
+        self._answered = Histogram()
+        self.use: Callable[[], ProcessUse | None] = lambda: None
+        self.beside: Callable[[], Iterable[Family]] = tuple
         self._failed = 0
         self._unreadable = 0
         self._renewed: float | None = None
@@ -75,9 +101,7 @@ class SidecarFigures:
 
     def answered(self, seconds: float) -> None:
         """A probe was answered within ``seconds``."""
-        place = sum(seconds > limit for limit in _BUCKETS)
-        self._answered[place] += 1
-        self._seconds += seconds
+        self._answered.add(seconds)
 
     def failed(self) -> None:
         """A probe failed."""
@@ -103,43 +127,46 @@ class SidecarFigures:
         if self.instance is not None:
             text = "Always 1; which server, and which instance of it, the sidecar is beside."
             labels = dict(zip(("name", "id"), self.instance, strict=True))
-            yield from _family("instance_info", "gauge", text, (labels, 1))
+            yield from family("instance_info", "gauge", text, (labels, 1))
         if self.health is not None:
             text = "1 for the status that the last probe found, 0 for the others."
             now = self.health.status
             statuses = (({"status": each.value}, int(each is now)) for each in Status)
-            yield from _family("server_status", "gauge", text, *statuses)
+            yield from family("server_status", "gauge", text, *statuses)
         text = "1 while the instance can be counted on to be listed, 0 otherwise."
-        yield from _family("registered", "gauge", text, ({}, int(registered)))
+        yield from family("registered", "gauge", text, ({}, int(registered)))
         text = "1 once the sidecar was told to drain or to end, 0 before."
-        yield from _family("leaving", "gauge", text, ({}, int(self.leaving)))
+        yield from family("leaving", "gauge", text, ({}, int(self.leaving)))
         if self._renewed is not None:
             at = time.time() - (time.monotonic() - self._renewed)
             text = "When the last heartbeat was sent that the store took, in seconds since 1970."
-            yield from _family("last_heartbeat_timestamp_seconds", "gauge", text, ({}, at))
+            yield from family("last_heartbeat_timestamp_seconds", "gauge", text, ({}, at))
             text = "How long that heartbeat took."
-            yield from _family("last_heartbeat_duration_seconds", "gauge", text, ({}, self._took))
+            yield from family("last_heartbeat_duration_seconds", "gauge", text, ({}, self._took))
         calls = (
             ({"operation": operation, "outcome": outcome}, number)
             for (operation, outcome), number in sorted(self._tally.counts.items())
         )
         text = "Calls to the store, by how they ended."
-        yield from _family("store_operations_total", "counter", text, *calls)
+        yield from family("store_operations_total", "counter", text, *calls)
         text = "1 for what keeps the store from taking heartbeats; no series while it does."
         causes = () if trouble is None else (({"cause": trouble.value}, 1),)
-        yield from _family("store_trouble", "gauge", text, *causes)
+        yield from family("store_trouble", "gauge", text, *causes)
         text = "Probes that got no good answer in time; attempts to connect included."
-        yield from _family("probes_failed_total", "counter", text, ({}, self._failed))
+        yield from family("probes_failed_total", "counter", text, ({}, self._failed))
         text = "How often the server became one whose tools and the like cannot be read."
-        yield from _family("unreadable_total", "counter", text, ({}, self._unreadable))
+        yield from family("unreadable_total", "counter", text, ({}, self._unreadable))
         text = "Time that the MCP server took to answer a probe."
-        totals = list(accumulate(self._answered))
-        buckets = (
-            ({"le": str(limit)}, total, "_bucket")
-            for limit, total in zip((*_BUCKETS, "+Inf"), totals, strict=True)
-        )
-        whole: tuple[Sample, ...] = (({}, totals[-1], "_count"), ({}, self._seconds, "_sum"))
-        yield from _family("probe_duration_seconds", "histogram", text, *buckets, *whole)
+        answered = self._answered.samples({})
+        yield from family("probe_duration_seconds", "histogram", text, *answered)
+        if (use := self.use()) is not None:
+            text = "Resident memory of the child's processes in bytes."
+            yield from family("child_resident_memory_bytes", "gauge", text, ({}, use.memory))
+            text = "Processor time that the child's processes have taken in seconds."
+            yield from family("child_cpu_seconds_total", "counter", text, ({}, use.seconds))
+            text = "How many processes the child is."
+            yield from family("child_processes", "gauge", text, ({}, use.processes))
+        yield from self.beside()
 
 
 class _CountedRequests(Probe):
@@ -180,17 +207,17 @@ def of_process(end: CredentialsEnd | None) -> Iterator[Family]:
     """What there is once in a process, however many servers it is beside; ``end`` is that of the
     store's credentials."""
     text = "The clock of its machine, in seconds since 1970."
-    yield from _family("time_seconds", "gauge", text, ({}, time.time()))
+    yield from family("time_seconds", "gauge", text, ({}, time.time()))
     text = "When the token for the store expires, in seconds since 1970; +Inf if it does not."
     at = end.at.timestamp() if end is not None else math.inf
-    yield from _family("store_token_expires_timestamp_seconds", "gauge", text, ({}, at))
+    yield from family("store_token_expires_timestamp_seconds", "gauge", text, ({}, at))
     files = certificates_in_use()
     for name, text, seconds in CERTIFICATE_METRICS:
         ends = (
             ({"role": "sidecar", "purpose": each.purpose, "file": each.file}, seconds(each))
             for each in files
         )
-        yield from _family(name, "gauge", text, *ends, prefix="mcp_discovery_")
+        yield from family(name, "gauge", text, *ends, prefix="mcp_discovery_")
     yield from _process()
 
 
@@ -210,9 +237,10 @@ def exposition(*parts: tuple[Labels, Iterable[Family]]) -> str:
     return "".join(f"{head}{''.join(samples[name])}" for name, head in heads.items())
 
 
-def _family(
+def family(
     name: str, kind: str, text: str, *samples: Sample, prefix: str = _PREFIX
 ) -> Iterator[Family]:
+    """One metric of a sidecar, without its prefix in ``name``."""
     yield Family(f"{prefix}{name}", kind, text, samples)
 
 
@@ -224,11 +252,11 @@ def _line(name: str, labels: Labels, value: float) -> str:
 def _process() -> Iterator[Family]:
     """Memory, where the system has /proc as Linux does, and CPU time, under their usual names."""
     text, spent = "Total user and system CPU time spent in seconds.", time.process_time()
-    yield from _family("process_cpu_seconds_total", "counter", text, ({}, spent), prefix="")
+    yield from family("process_cpu_seconds_total", "counter", text, ({}, spent), prefix="")
     try:
         with open("/proc/self/statm", "rb") as file:
             pages = int(file.read().split()[1])
     except OSError:
         return
     text, size = "Resident memory size in bytes.", pages * os.sysconf("SC_PAGE_SIZE")
-    yield from _family("process_resident_memory_bytes", "gauge", text, ({}, size), prefix="")
+    yield from family("process_resident_memory_bytes", "gauge", text, ({}, size), prefix="")
