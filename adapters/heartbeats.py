@@ -38,6 +38,8 @@ _NOISE: Mapping[str, float] = {
     "memory": 4 << 20,
     "cpu": 0.03,
 }
+#: What clients are sent by: to it a move is a leap.
+_EAGER = frozenset(("active",))
 #: The figures that are compared; the tools' go with the others.
 _COMPARED = tuple(each.name for each in fields(Load) if each.name != "tools")
 
@@ -206,5 +208,6 @@ def _moved(old: Load, new: Load) -> float:
         if before is None or after is None:
             most = max(most, float(before is not after))
         elif (by := abs(after - before)) > _NOISE.get(name, 0.0):
-            most = max(most, by / max(abs(before), abs(after)))
+            part = by / max(abs(before), abs(after))
+            most = max(most, 1.0 if name in _EAGER and part > LOAD_MOVED else part)
     return most

@@ -139,11 +139,12 @@ class Registration(Protocol):
         confirmed, or if a write was not confirmed; while the status stays, ``since`` keeps its
         first value, whatever ``health.since`` is, and a newer ``last_seen`` alone is no change.
         ``load`` together with a changed health, or when one of its figures appeared, vanished or
-        moved by more than half and the last write is at least 5 s old, which may happen six times
-        in a row and then every 30 s, or when one moved by more than a tenth and the last load is
-        at least 30 s old; what :mod:`mcp_discovery.adapters.heartbeats` calls noise is no move.
-        ``None`` leaves the load as it is. After :meth:`drain`, ``draining`` takes the place of any
-        ``health``. Everything else writes no key and wakes no watcher.
+        moved by more than half (``active``: by more than a tenth) and the last write is at least
+        5 s old, which may happen six times in a row and then every 30 s, or when one moved by more
+        than a tenth and the last load is at least 30 s old; what
+        :mod:`mcp_discovery.adapters.heartbeats` calls noise is no move. ``None`` leaves the load as
+        it is. After :meth:`drain`, ``draining`` takes the place of any ``health``. Everything else
+        writes no key and wakes no watcher.
 
         Raises :class:`~mcp_discovery.errors.RegistrationLostError` when the store no longer has
         the registration or has other values than were last written (expired, deleted, restored

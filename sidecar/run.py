@@ -36,6 +36,7 @@ from mcp_discovery.sidecar.child import Child, ChildStartError
 from mcp_discovery.sidecar.description import describe
 from mcp_discovery.sidecar.healthz import PortInUseError
 from mcp_discovery.sidecar.metrics import CountedAgentProbe, CountedProbe, SidecarFigures
+from mcp_discovery.sidecar.process_figures import ProcessFigures
 from mcp_discovery.sidecar.settings import SidecarSettings, public
 
 log = logging.getLogger(__name__)
@@ -161,12 +162,16 @@ class _Sidecar:
         self._started_at = utcnow() if child is not None else None
         self._registered_at: datetime | None = None
         self._figures = SidecarFigures()
+        use = ProcessFigures(lambda: () if child is None else (child.process.pid,))
+        if child is not None:
+            self._figures.use = use.read
         store = observed(store, self._figures.store_call)
         self._trials: AddressTrials | None = None
         self._registrar = Registrar(
             store,
             new_holder("sidecar"),
             terms(settings),
+            load=use.load if child is not None else lambda: None,
             may_begin=lambda: self._trials is None or self._trials.settled,
         )
         self._registrant = Registrant(

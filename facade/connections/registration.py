@@ -11,6 +11,7 @@ from aiohttp import web
 
 from mcp_discovery.adapters.view import Entry
 from mcp_discovery.errors import RegistrationLostError, StoreError
+from mcp_discovery.facade.access.parts import parts_of
 from mcp_discovery.facade.connections import representation
 from mcp_discovery.facade.connections.conversion import patched, posting_of
 from mcp_discovery.facade.connections.handlers import ID
@@ -39,9 +40,11 @@ from mcp_discovery.facade.registration.handlers import (
     shows,
 )
 from mcp_discovery.facade.registration.permission import Claimant, entry_to_report
+from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.facade.state import Facade, facade_of
-from mcp_discovery.health import Status, rfc3339, utcnow
+from mcp_discovery.facade.usage.usage import USAGE
+from mcp_discovery.health import Load, Status, rfc3339, utcnow
 from mcp_discovery.probe import NoAnswerError
 from mcp_discovery.probe.verdict import Verdict
 from mcp_discovery.registrant.watcher import HealthCheckResult
@@ -177,13 +180,15 @@ async def check(request: web.Request) -> web.Response:
     health["timestamp"] = rfc3339(utcnow())
     if found.why is not None:
         health["reason"] = found.why
-    diagnostics: dict[str, Any] = {}
-    if found.result is not None and found.result.asked and found.status != "error":
-        diagnostics["processRunning"] = True  # or it would not have answered
-    if (active := representation.figures_of(entry, facade.usage).active) is not None:
-        diagnostics["activeRequests"] = active
+    answered = found.result is not None and found.result.asked and found.status != "error"
     body_of_answer: dict[str, Any] = {"connectionId": entry.id, "health": health}
-    return json_response(body_of_answer | ({"diagnostics": diagnostics} if diagnostics else {}))
+    # As much as the caller sees of it.
+    shown = view_of(request).entries.get(entry.id)
+    figures = (
+        Load() if shown is None else representation.figures_of(shown, parts_of(request)[USAGE])
+    )
+    known = representation.diagnostics(figures, (shown or entry).health, answered=answered)
+    return json_response(body_of_answer | ({"diagnostics": known} if known else {}))
 
 
 async def check_batch(request: web.Request) -> web.Response:

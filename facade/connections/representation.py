@@ -18,7 +18,7 @@ from mcp_discovery.facade.connections.statuses import (
 )
 from mcp_discovery.facade.registration.traits import Traits, traits_of
 from mcp_discovery.facade.usage.usage import Usage
-from mcp_discovery.health import Load, Status, rfc3339
+from mcp_discovery.health import Health, Load, Status, rfc3339
 from mcp_discovery.probe.verdict import NOT_DIALLED, NOT_PROBED, UNPROBED
 from mcp_discovery.query.filters import capability_names, uptime
 from mcp_discovery.record import Endpoint, Record
@@ -130,6 +130,25 @@ def usual_metrics(figures: Load) -> dict[str, Any]:
     if figures.active is not None:
         metrics["activeConnections"] = figures.active
     return metrics
+
+
+def diagnostics(figures: Load, health: Health, *, answered: bool) -> dict[str, Any]:
+    """What is known of an instance's process: what it reports, as long as it is heard of; one that
+    ``answered`` a probe right now runs."""
+    figures = Load() if health.unheard else figures
+    running = True if answered else figures.running
+    shown = {
+        "processRunning": running,
+        "memoryUsage": None if figures.memory is None else _megabytes(figures.memory),
+        "cpuUsage": None if figures.cpu is None else _plain(round(figures.cpu * 100, 1)),
+        "activeRequests": figures.active,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _megabytes(size: int) -> str:
+    """Millions of bytes, to a tenth below ten."""
+    return f"{round(size / 1e6, 1 if size < 10_000_000 else None):g}MB"
 
 
 def names_of(record: Record) -> list[str]:

@@ -148,12 +148,21 @@ class CheckedHealth(Shaped):
     reason: str | None = None
 
 
+class Diagnostics(Shaped):
+    """What is known of the process; ``cpuUsage`` in percent of one core."""
+
+    process_running: bool | None = None
+    memory_usage: str | None = Field(None, examples=["45MB"])
+    cpu_usage: float | None = None
+    active_requests: int | None = None
+
+
 class Checked(Shaped):
     """One health check; ``diagnostics`` only where something is known."""
 
     connection_id: str
     health: CheckedHealth
-    diagnostics: dict[str, Any] | None = None
+    diagnostics: Diagnostics | None = None
 
 
 class CheckResult(Shaped):

@@ -9,7 +9,7 @@ from textwrap import indent
 from typing import Any
 
 from mcp_discovery.cli.arguments import kind_of, properties, required, resolved, shown
-from mcp_discovery.cli.tables import print_entries
+from mcp_discovery.cli.tables import CELLS, LOADS, print_entries
 from mcp_discovery.cli.terminal import json_text, line, say
 from mcp_discovery.document import text_of
 from mcp_discovery.record_fields import GIVEN, SHARED
@@ -54,7 +54,8 @@ def server(instances: Sequence[Entry], documents: Mapping[str, Entry], *, schema
         }
     )
     say()
-    columns = ("ID", "STATUS", "VERSION", "URL", "LOAD", "SINCE", "KEPT BY", "REASON")
+    loads = [each for each in LOADS if any(CELLS[each](instance) for instance in instances)]
+    columns = ("ID", "STATUS", "VERSION", "URL", *loads, "SINCE", "KEPT BY", "REASON")
     print_entries(instances, columns, ID="INSTANCE")
     _offers(instances, documents, schema=schema)
 

@@ -22,6 +22,8 @@ _COLOURS = {
 
 #: The columns of a list that fit a narrow terminal; all of :data:`CELLS` fit a wide one.
 NARROW = ("NAME", "ID", "STATUS", "VERSION", "TAGS", "URL", "REASON")
+#: The columns of what an instance reports of itself.
+LOADS = ("LOAD", "RATE", "LATENCY", "CPU", "MEMORY")
 #: Characters below which a column of a folded table cannot be read.
 _LEAST_COLUMN = 11
 #: The columns of servers that were searched for.
@@ -97,9 +99,20 @@ def address(entry: Mapping[str, Any]) -> str:
     return line(entry.get("url") or " ".join(started))
 
 
+def _figure(name: str, unit: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], str]:
+    """A cell with a figure of the load, where that is known."""
+
+    def cell(entry: Mapping[str, Any]) -> str:
+        value = (entry.get("load") or {}).get(name)
+        return f"{value * scale:.0f}{unit}" if isinstance(value, int | float) else ""
+
+    return cell
+
+
 def _load(entry: Mapping[str, Any]) -> str:
-    share = (entry.get("load") or {}).get("load")
-    return f"{share:.0%}" if isinstance(share, int | float) else ""
+    """Requests in flight, of how many that it takes."""
+    active, capacity = (_figure(name, "")(entry) for name in ("active", "capacity"))
+    return f"{active} of {capacity}" if active and capacity else active
 
 
 def _keeper(entry: Mapping[str, Any]) -> str:
@@ -124,6 +137,10 @@ CELLS: Mapping[str, Callable[[Mapping[str, Any]], str | Text]] = {
     "OWNER": lambda entry: entry.get("owner") or "",
     "TOOLS": lambda entry: str(len((entry.get("capabilities") or {}).get("tools") or [])),
     "LOAD": _load,
+    "RATE": _figure("rate", "/min"),
+    "LATENCY": _figure("latency", " ms", 1e3),
+    "CPU": _figure("cpu", "%", 100),
+    "MEMORY": _figure("memory", " MB", 1e-6),
     "SINCE": lambda entry: entry["since"],
     "KEPT BY": _keeper,
 }

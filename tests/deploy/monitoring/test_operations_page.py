@@ -73,7 +73,8 @@ async def test_every_metric_is_documented_and_every_documented_one_exists(tmp_pa
     recording = {"MCP_DISCOVERY_AUDIT": str(tmp_path / "audit.jsonl")}
     async with facade(tmp_path, "embedded:", **recording) as asked, odd() as server:
         given = ("--store", asked.url, "--url", server.url, "--id", "shop-1")
-        async with running(tmp_path, "sidecar", *given, "--health-port", str(port.number)):
+        more = ("--health-port", str(port.number), "--", "sleep", "600")
+        async with running(tmp_path, "sidecar", *given, *more):
             await asked.until_status("shop-1", "healthy", 15)
             sidecar, of_facade = await read(f"{health}/metrics"), await read(f"{asked.url}/metrics")
     port.release()

@@ -129,6 +129,42 @@ async def test_discover(ask: Client) -> None:
     assert shown == {"totalMatching": 2, "loadBalanced": True, "strategy": "least-loaded"}
 
 
+async def test_what_servers_count_themselves(ask: Client) -> None:
+    """The totals and means of the registry are made of what each of them reports."""
+    tools = {"read_file": {"requests": 15000, "latency": 0.1}, "write_file": {"requests": 8523}}
+    rates = {"requests": 24_000, "rate": 5000, "latency": 0.14, "errorRate": 0.012}
+    others = {"tools": {"read_file": {"requests": 234, "latency": 0.2}}, "requests": 234}
+    for id, load in (("a", rates | {"tools": tools}), ("b", others | {"rate": 250})):
+        body = leased(id, capabilities=["read_file", "write_file"])
+        assert (await ask("POST", "/servers", body)).status == 201
+        for status in ("degraded", "healthy"):  # a load goes at once with another health
+            beat = {"status": status, "reason": "", "load": load}
+            assert (await ask("POST", f"/servers/{id}/heartbeat", beat)).status == 200
+    found = {
+        each["name"]: each for each in (await ask("GET", "/capabilities")).json["capabilities"]
+    }
+    assert found["read_file"]["totalRequests"] == 15234
+    assert found["read_file"]["averageLatency"] == pytest.approx(101.5, abs=0.1)
+    assert found["write_file"]["totalRequests"] == 8523
+    assert "averageLatency" not in found["write_file"]
+    # What clients report of them is the same calls.
+    outcome = {"latency": 9000, "success": False, "capability": "write_file"}
+    assert (await ask("POST", "/connections/a/outcome", outcome)).status == 204
+    stats = (await ask("GET", "/registry/stats")).json
+    assert_shape(stats, example(seed.STATS))
+    assert stats["capabilities"]["mostUsed"] == [
+        {"name": "read_file", "requests": 15234},
+        {"name": "write_file", "requests": 8523},
+    ]
+    performance = stats["performance"]
+    assert performance["requestsPerSecond"] == 87.5
+    assert (performance["averageLatency"], performance["errorRate"]) == (140, 0.012)
+    assert (await ask("GET", "/health")).json["performance"]["averageLatency"] == 140
+    details = (await ask("GET", "/connections/a")).json
+    assert details["metrics"]["totalRequests"] == 24_000
+    assert details["metrics"]["requestsPerMinute"] == 5000
+
+
 async def test_capabilities(ask: Client) -> None:
     tool = {"name": "read_file", "description": "Read file from filesystem"}
     body = files(capabilities=[tool])
@@ -146,16 +182,25 @@ async def test_health_check(ask: Client) -> None:
     async with odd() as server:
         body = {"id": "mcp-conn-456", "name": "gitlab-mcp", "url": server.url}
         assert (await ask("POST", "/servers", body | {"lease": {"ttl": 60}})).status == 201
-        beat = {"load": {"active": 3, "capacity": 20}}
-        assert (await ask("POST", "/servers/mcp-conn-456/heartbeat", beat)).status == 200
-        reply = await ask("POST", "/connections/mcp-conn-456/health-check", {"timeout": 10_000})
-    assert reply.status == 200
-    shown = example(seed.CHECKED)
-    for unknown in ("memoryUsage", "cpuUsage"):  # which nobody tells the facade
-        del shown["diagnostics"][unknown]
+        load: dict[str, Any] = {"active": 3, "capacity": 20}
+        measured = load | {"memory": 45_300_000, "cpu": 0.125, "running": True}
+        for each in (load, measured):
+            beat = {"load": each}
+            assert (await ask("POST", "/servers/mcp-conn-456/heartbeat", beat)).status == 200
+            reply = await ask("POST", "/connections/mcp-conn-456/health-check", {"timeout": 10_000})
+            assert reply.status == 200
+            shown = example(seed.CHECKED)
+            if each is load:  # which does not tell the others
+                assert reply.json["diagnostics"] == {"processRunning": True, "activeRequests": 3}
     assert_shape(reply.json, shown)
     assert reply.json["health"]["status"] == "healthy"
-    assert reply.json["diagnostics"] == {"processRunning": True, "activeRequests": 3}
+    assert reply.json["diagnostics"] == shown["diagnostics"]
+    beat = {"load": measured | {"memory": 1_250_000, "running": False, "cpu": None}}
+    assert (await ask("POST", "/servers/mcp-conn-456/heartbeat", beat)).status == 200
+    reply = await ask("POST", "/connections/mcp-conn-456/health-check", {"timeout": 10_000})
+    assert reply.json["health"]["status"] == "error"  # its server has gone meanwhile
+    told = {"processRunning": False, "memoryUsage": "1.2MB", "activeRequests": 3}
+    assert reply.json["diagnostics"] == told
 
 
 async def test_batch_health_check(ask: Client) -> None:
