@@ -299,6 +299,7 @@ def _figures(
         "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
         "shared_names": ("Names that more than one server has.", lambda: len(shared_names)),
         "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
+        "gateway_sockets": ("WebSockets of MCP clients.", lambda: len(passing.sockets)),
         "limits_store_away": (
             "1 while the common count of requests cannot be reached.",
             lambda: int(quotas is not None and quotas.away),

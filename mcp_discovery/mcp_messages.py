@@ -182,6 +182,7 @@ _NAMED: Final[Mapping[str, str]] = {
     "prompts/get": "name",
     "resources/read": "uri",
 }
+_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _BASE64 = re.compile(r"=\?base64\?(?P<payload>.*)\?=")
 
 
@@ -279,6 +280,26 @@ def _check_name(request: web.Request, method: Any, params: Mapping[str, Any]) ->
 def _unsupported(requested: str) -> JsonRpcError:
     data = {"supported": [MODERN], "requested": requested}
     return JsonRpcError(UNSUPPORTED_VERSION, "Unsupported protocol version", data)
+
+
+def routing_headers(method: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """The headers with which a modern request is posted, which repeat parts of its body; none where
+    its ``_meta`` names no version, so that it is a legacy one."""
+    meta = params.get("_meta")
+    version = meta.get(_VERSION_KEY) if isinstance(meta, dict) else None
+    if not isinstance(version, str):
+        return {}
+    found = {VERSION: header_value(version), _METHOD: header_value(method)}
+    if isinstance(name := params.get(_NAMED.get(method, "")), str):
+        found[_NAME] = header_value(name)
+    return found
+
+
+def header_value(text: str) -> str:
+    """``text`` as a header's value: in the form ``=?base64?…?=`` where it could not be one."""
+    if _PLAIN.fullmatch(text) and not _BASE64.fullmatch(text):
+        return text
+    return f"=?base64?{base64.b64encode(text.encode(errors='replace')).decode()}?="
 
 
 def _decoded(value: str | None) -> str | None:

@@ -42,6 +42,7 @@ from mcp_discovery.mcp_messages import JsonRpcError, encoded, failure, only_list
 from mcp_discovery.probe import SYSTEM_TLS, ServerTls
 from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
+from mcp_discovery.websocket_front import WebSocketFront, handshake_fault
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ _MOST_TRIES = 3
 #: How many seconds an idle connection to a server is kept: less than the 5 s after which uvicorn,
 #: which most Python servers run under, closes it, perhaps while a request is on its way.
 _KEPT_ALIVE = 4.0
+#: Seconds that what the clients of WebSockets wait for may take when the facade stops.
+_GRACE = 2.0
 #: The status of a request whose client has left; only the metrics see it.
 _CLIENT_LEFT = 499
 
@@ -84,6 +87,7 @@ class McpGateway:
         self._usage = usage
         self._replicas = Replicas()
         self._in_flight = DisconnectWatch(_DISCONNECT_CHECK)
+        self.sockets = WebSocketFront(ping=options.ping, write_timeout=options.write_timeout)
         self._http: aiohttp.ClientSession | None = None
 
     def __len__(self) -> int:
@@ -105,6 +109,20 @@ class McpGateway:
     async def end_streams(self, _: web.Application) -> None:
         """Ends the streams that would keep the application from stopping."""
         self._in_flight.end(only_listens)
+        await self.sockets.close(_GRACE)
+
+    async def serve_socket(
+        self, request: web.Request, name: str, versions: frozenset[VersionRange]
+    ) -> web.StreamResponse:
+        """Speaks MCP over a WebSocket, each message as a request of its own to this path.
+
+        Raises :class:`ProblemError` where that cannot be, or there is nothing to speak with.
+        """
+        if (fault := handshake_fault(request)) is not None:
+            raise ProblemError(400, "bad-handshake", fault)
+        upstream.reject_loop(request)
+        candidates(view_of(request), name, versions, request)
+        return await self.sockets.serve(request)
 
     async def forward(
         self, exchange: ForwardedRequest, name: str, versions: frozenset[VersionRange]

@@ -16,6 +16,7 @@ from mcp_discovery.facade.http.problems import ProblemError, problem
 from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.servers.filters import parse
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+from mcp_discovery.websocket_front import asks_for_websocket
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ PATH: Final = "/gateway/{name}/mcp"
 
 async def mcp(request: web.Request) -> web.StreamResponse:
     """MCP (Streamable HTTP) with one living replica of the server, wherever it runs now.
+
+    A `GET` that asks for it becomes a WebSocket (subprotocol `mcp`): each frame is a message, and
+    goes the way of a `POST`.
 
     Bodies and answers are MCP's own and pass through as they come. Errors of the gateway itself are
     JSON-RPC errors, with the problem document as their ``data``, where the request is a POST. Off
@@ -37,6 +41,8 @@ async def mcp(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
     forwarded = ForwardedRequest(request, request.app[OPTIONS].body_timeout)
     versions = parse(request)["version"]
+    if asks_for_websocket(request):
+        return await gateway.serve_socket(request, name, versions)
     try:
         if request.body_exists:
             require_json(request)

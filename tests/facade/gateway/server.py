@@ -16,6 +16,7 @@ import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -54,7 +55,19 @@ def build(who: str, counts: Counter[str]) -> MCPServer:
             counts["cancelled"] += 1
         return who
 
+    @server.tool()
+    async def confirm(ctx: Context[Any, Any]) -> str:
+        """Asks its client."""
+        answer = await ctx.elicit("Sure?", Sure)
+        return answer.action
+
     return server
+
+
+class Sure(BaseModel):
+    """What is asked."""
+
+    sure: bool
 
 
 async def main() -> None:

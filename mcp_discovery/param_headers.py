@@ -1,0 +1,57 @@
+"""The arguments of tools that stand in headers besides (``x-mcp-header``, MCP 2026-07-28)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+from cachetools import LRUCache
+
+from mcp_discovery.mcp_messages import header_value
+
+_KEY: Final = "x-mcp-header"
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: How many tools are remembered, and how deep a schema is looked into.
+_MOST_TOOLS, _DEEPEST = 1000, 16
+
+
+class ParamHeaders:
+    """Which arguments of which tools do, learned from the lists of tools that pass."""
+
+    def __init__(self) -> None:
+        self._known: LRUCache[str, Mapping[tuple[str, ...], str]] = LRUCache(_MOST_TOOLS)
+
+    def learn(self, message: bytes) -> None:
+        """Takes a response, which may be a list of tools."""
+        with suppress(orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+            for tool in orjson.loads(message)["result"]["tools"]:
+                self._known[tool["name"]] = dict(_annotated(tool["inputSchema"], ()))
+
+    def of(self, params: Mapping[str, Any]) -> dict[str, str]:
+        """The headers of the call with these ``params``."""
+        name = params.get("name")
+        known = self._known.get(name, {}) if isinstance(name, str) else {}
+        found = {}
+        for path, header in known.items():
+            value: Any = params.get("arguments")
+            for key in path:
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, bool):
+                value = "true" if value else "false"
+            if isinstance(value, str | int | float):
+                found[f"Mcp-Param-{header}"] = header_value(str(value))
+        return found
+
+
+def _annotated(schema: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict) or len(path) > _DEEPEST:
+        return
+    for name, each in properties.items():
+        header = each.get(_KEY) if isinstance(each, dict) else None
+        if isinstance(header, str) and _TOKEN.fullmatch(header):
+            yield (*path, name), header
+        yield from _annotated(each, (*path, name))
