@@ -39,6 +39,7 @@ async def stats(request: web.Request) -> web.Response:
     they do."""
     view, usage = view_of(request), parts_of(request)[USAGE]
     by_status, by_protocol = _by_status(view), _by_protocol(view)
+    await usage.count()
     figures = usage.whole()
     performance: dict[str, float] = dict(performance_of(figures))
     if figures.error_rate is not None:

@@ -182,6 +182,7 @@ async def capabilities(request: web.Request) -> web.Response:
     much it is used as far as clients report."""
     view = view_of(request)
     documents, usage = parts_of(request)[DOCUMENTS], parts_of(request)[USAGE]
+    await usage.count()
     providers: Counter[tuple[str, str]] = Counter()
     digests: defaultdict[tuple[str, str], str] = defaultdict(str)
     used: dict[str, None] = {}
@@ -281,7 +282,9 @@ async def health(request: web.Request) -> web.Response:
             "unhealthy": len(view) - counts["healthy"],
         },
     }
-    if performance := performance_of(parts_of(request)[USAGE].whole()):
+    usage = parts_of(request)[USAGE]
+    await usage.count()
+    if performance := performance_of(usage.whole()):
         body["performance"] = performance
     return json_response(body)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,8 @@ from cachetools import LRUCache
 from mcp_discovery.adapters.live_list import LiveList
 from mcp_discovery.adapters.view import View
 from mcp_discovery.facade.access.parts import Part
-from mcp_discovery.health import Load, ToolUse, utcnow
+from mcp_discovery.facade.http.pauses import sliced
+from mcp_discovery.health import Load, utcnow
 from mcp_discovery.usage_window import Window
 
 #: How many capabilities have figures of their own; the least recently used ones are dropped.
@@ -49,12 +50,55 @@ class _Checks:
     response_time: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class _OwnCounts:
-    """The loads of instances that count their requests themselves, and their tools by name."""
+    """What instances of one view count themselves, all together, and of each tool by its name."""
 
-    loads: Sequence[Load] = ()
-    tools: Mapping[str, Sequence[ToolUse]] = field(default_factory=dict)
+    def __init__(self, view: View | None = None) -> None:
+        self.view = view
+        self.whole = _Sum()
+        self.tools: defaultdict[str, _Sum] = defaultdict(_Sum)
+
+    def add(self, load: Load, offered: Container[str]) -> None:
+        self.whole.add(load.requests or 0, load.rate, load.latency, load.error_rate)
+        for tool in load.tools:
+            if tool.name in offered:
+                self.tools[tool.name].add(tool.requests, None, tool.latency, None)
+
+
+class _Sum:
+    """Figures of several, added: the means by how many requests a minute they are of, or, where no
+    rate is known, by how many of them there were."""
+
+    __slots__ = ("_failed", "_judged", "_rate", "_requests", "_seconds", "_timed")
+
+    def __init__(self) -> None:
+        self._requests = 0
+        self._rate: float | None = None
+        self._seconds = self._timed = self._failed = self._judged = 0.0
+
+    def add(
+        self, requests: int, rate: float | None, latency: float | None, error_rate: float | None
+    ) -> None:
+        """Adds the figures of one more."""
+        self._requests += requests
+        weight: float = requests
+        if rate is not None:
+            self._rate, weight = (self._rate or 0.0) + rate, rate
+        if latency is not None:
+            self._seconds += latency * weight
+            self._timed += weight
+        if error_rate is not None:
+            self._failed += error_rate * weight
+            self._judged += weight
+
+    def load(self) -> Load:
+        """The sums and means."""
+        return Load(
+            requests=self._requests,
+            rate=self._rate,
+            latency=self._seconds / self._timed if self._timed else None,
+            error_rate=self._failed / self._judged if self._judged else None,
+        )
 
 
 class Usage:
@@ -74,7 +118,7 @@ class Usage:
     ) -> None:
         self._clock = clock
         self._catalog = catalog
-        self._counted: tuple[View, _OwnCounts] | None = None
+        self._counted = _OwnCounts()
         self._instances: dict[str, Window] = {}
         self._capabilities: LRUCache[str, Window] = LRUCache(MOST_CAPABILITIES)
         #: How often capabilities were used of instances that count that themselves.
@@ -148,13 +192,24 @@ class Usage:
         own = self._figures(self._instances.get(id))
         return _with_reported(own, self._reported.get(id) if id in self._reported else reported)
 
+    async def count(self) -> None:
+        """Adds up what instances of the present list count themselves: to be awaited before
+        :meth:`capability`, :meth:`capabilities` and :meth:`whole` are asked."""
+        if self._catalog is None or self._counted.view is self._catalog.view:
+            return
+        counted = _OwnCounts(self._catalog.view)
+        async for entry in sliced(self._catalog.view):
+            load = entry.instance.load
+            if load is not None and load.requests is not None:
+                counted.add(load, entry.record.capabilities.tools)
+        self._counted = counted
+
     def capability(self, name: str) -> Load:
         """How much one tool, resource, prompt or skill is used, whichever instance it is of."""
         own = self._figures(self._capabilities.get(name))
-        others = self._counted_now().tools.get(name, ())
-        loads = (Load(requests=each.requests, latency=each.latency) for each in others)
-        # All are weighted by their totals: of the others no rate is known.
-        return _together([replace(own, rate=None) if others else own, *loads])
+        if (others := self._counted.tools.get(name)) is None:
+            return own
+        return _together(replace(own, rate=None), others.load())  # of the others none is known
 
     def requests(self) -> Mapping[str, int]:
         """How many outcomes were reported of each instance that has any."""
@@ -167,11 +222,11 @@ class Usage:
 
     def capabilities(self) -> list[str]:
         """The capabilities that are known to have been used."""
-        return list(dict.fromkeys((*self._capabilities, *self._counted_now().tools)))
+        return list(dict.fromkeys((*self._capabilities, *self._counted.tools)))
 
     def whole(self) -> Load:
         """The figures of all instances together; outcomes also of those that have left."""
-        return _together([self._figures(self._whole), *self._counted_now().loads])
+        return _together(self._figures(self._whole), self._counted.whole.load())
 
     def checks(self, id: str) -> tuple[int, int, datetime | None, float | None]:
         """This facade's probes of the instance: performed, failed, when last, and how many
@@ -226,21 +281,6 @@ class Usage:
             load = None if entry is None else entry.instance.load
         return load is not None and load.requests is not None
 
-    def _counted_now(self) -> _OwnCounts:
-        """What the instances of the present list count themselves."""
-        if self._catalog is None:
-            return _OwnCounts()
-        view = self._catalog.view
-        if self._counted is None or self._counted[0] is not view:
-            loads = (entry.instance.load for entry in view)
-            found = [each for each in loads if each is not None and each.requests is not None]
-            tools: defaultdict[str, list[ToolUse]] = defaultdict(list)
-            for load in found:
-                for tool in load.tools:
-                    tools[tool.name].append(tool)
-            self._counted = view, _OwnCounts(found, tools)
-        return self._counted[1]
-
     def _figures(self, window: Window | None) -> Load:
         if window is None or window.total == 0:
             return _UNUSED
@@ -260,25 +300,10 @@ def _with_reported(own: Load, reported: Load | None) -> Load:
     return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 
-def _together(figures: Iterable[Load]) -> Load:
-    """The sums, and the means weighted by how many requests they are of, as far as is known."""
-    loads = [each for each in figures if each.requests]
-    if len(loads) < 2:
-        return loads[0] if loads else _UNUSED
-    rates = [each.rate for each in loads if each.rate is not None]
-    return Load(
-        requests=sum(each.requests or 0 for each in loads),
-        rate=sum(rates) if rates else None,
-        latency=_mean(loads, lambda each: each.latency),
-        error_rate=_mean(loads, lambda each: each.error_rate),
-    )
-
-
-def _mean(loads: Iterable[Load], figure: Callable[[Load], float | None]) -> float | None:
-    weighted = [
-        (value, (each.requests or 0) if each.rate is None else each.rate)
-        for each in loads
-        if (value := figure(each)) is not None
-    ]
-    whole = sum(weight for _, weight in weighted)
-    return sum(value * weight for value, weight in weighted) / whole if whole else None
+def _together(one: Load, other: Load) -> Load:
+    if not one.requests or not other.requests:
+        return one if one.requests else other if other.requests else _UNUSED
+    both = _Sum()
+    for each in (one, other):
+        both.add(each.requests or 0, each.rate, each.latency, each.error_rate)
+    return both.load()

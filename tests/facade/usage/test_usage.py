@@ -166,14 +166,15 @@ async def test_what_an_instance_counts_itself_does_not_count_twice() -> None:
         usage, catalog = app[FACADE].usage, app[FACADE].catalog
         async with serving(app, "127.0.0.1", 0):
             await catalog.ready()
-            find, sell = ToolUse("find", 80, 0.1), ToolUse("sell", 20)
+            tools = ToolUse("find", 80, 0.1), ToolUse("sell", 20), ToolUse("not offered", 99)
             loads = {
-                "a": Load(requests=100, rate=60.0, latency=0.1, error_rate=0.1, tools=(find, sell)),
+                "a": Load(requests=100, rate=60.0, latency=0.1, error_rate=0.1, tools=tools),
                 "b": Load(requests=50, rate=30.0, latency=0.4, tools=(ToolUse("find", 20, 0.2),)),
                 "c": Load(memory=1000),
             }
             for id, load in loads.items():
-                kept = await store.register(record(id), document("find"), ttl=60, reap_after=90)
+                offered = record(id, capabilities={"tools": ["find", "sell"]})
+                kept = await store.register(offered, document("find"), ttl=60, reap_after=90)
                 await kept.heartbeat(Health(Status.DEGRADED, "slow"), load)
 
             async def listed() -> bool:
@@ -183,6 +184,7 @@ async def test_what_an_instance_counts_itself_does_not_count_twice() -> None:
             await until(listed, timeout=5, what="the loads")
             for id in loads:
                 usage.outcome(id, latency=0.7, success=True, capability="find")
+            await usage.count()
             found = usage.capability("find")
             assert (found.requests, usage.capability("sell").requests) == (101, 20)
             assert found.latency == pytest.approx((80 * 0.1 + 20 * 0.2 + 0.7) / 101)
