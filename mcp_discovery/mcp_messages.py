@@ -172,8 +172,8 @@ _METHOD: Final = "Mcp-Method"
 _NAME: Final = "Mcp-Name"
 _JSON, _EVENTS = "application/json", "text/event-stream"
 
-_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
-_CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
+VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO_KEY: Final = "io.modelcontextprotocol/clientInfo"
 
 #: Method → the parameter that ``Mcp-Name`` repeats.
@@ -195,6 +195,19 @@ def accepts(request: web.Request) -> tuple[bool, bool]:
         anything or not types.isdisjoint((_JSON, "application/*")),
         anything or not types.isdisjoint((_EVENTS, "text/*")),
     )
+
+
+def negotiated_version(rpc: RpcRequest) -> str:
+    """The version to speak with the client of an ``initialize``; raises :class:`JsonRpcError`.
+
+    The requested one where this server knows it, else the latest legacy version.
+    """
+    requested = rpc.text("protocolVersion")
+    for name in ("capabilities", "clientInfo"):
+        if name not in rpc.params:
+            raise JsonRpcError(INVALID_PARAMS, f"initialize needs params.{name}, an object")
+        rpc.object(name)
+    return requested if requested in LEGACY else LEGACY[-1]
 
 
 def check_posted(request: web.Request) -> None:
@@ -242,11 +255,11 @@ def check_envelope(request: web.Request, rpc: RpcRequest) -> None:
             raise JsonRpcError(HEADER_MISMATCH, f"the header {name} appears more than once")
     meta: Any = rpc.params.get("_meta")
     if not isinstance(meta, dict):
-        detail = f"params._meta must be an object with {_VERSION_KEY!r} and {_CAPABILITIES_KEY!r}"
+        detail = f"params._meta must be an object with {VERSION_KEY!r} and {CAPABILITIES_KEY!r}"
         raise JsonRpcError(INVALID_PARAMS, detail)
-    if missing := [key for key in (_VERSION_KEY, _CAPABILITIES_KEY) if key not in meta]:
+    if missing := [key for key in (VERSION_KEY, CAPABILITIES_KEY) if key not in meta]:
         raise JsonRpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(map(repr, missing))}")
-    version = meta[_VERSION_KEY]
+    version = meta[VERSION_KEY]
     if request.headers.get(VERSION) != version:
         raise JsonRpcError(
             HEADER_MISMATCH, f"the header {VERSION} is not the version in params._meta"

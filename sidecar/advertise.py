@@ -15,6 +15,7 @@ from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.adapters.stores import find_kind
 from mcp_discovery.errors import InvalidInputError, StoreError
+from mcp_discovery.listening import listeners
 from mcp_discovery.sidecar.settings import SidecarSettings
 from mcp_discovery.urls import with_authority
 
@@ -120,6 +121,19 @@ async def as_known_to(store: Store, chosen: Advertised) -> Advertised:
         if address is None or _is_here(address):
             return chosen
         return Advertised(None, address, "the address by which the store knows this machine")
+
+
+def listening_host(chosen: Advertised) -> str:
+    """The address to listen on, so that what is advertised leads there: that one where it is this
+    machine's own, else all."""
+    host = chosen.host if chosen.fixed is None else urlsplit(chosen.fixed).hostname
+    host = host or "127.0.0.1"
+    try:
+        for each in listeners(host, 0):
+            each.close()
+    except OSError:
+        return "0.0.0.0"
+    return host
 
 
 def dialled(host: str) -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -48,17 +48,35 @@ class Child:
     process: asyncio.subprocess.Process
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> Child:
-        """Starts ``command``; its input and output are the sidecar's.
+    async def start(
+        cls,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        piped: bool = False,
+    ) -> Child:
+        """Starts ``command`` with the environment ``env``, by default what is not ours of this
+        process's, in ``cwd``.
 
-        Must be called in the main thread, as the child's end is bound to that of the thread that
-        started it. Raises :class:`ChildStartError`.
+        Its input and output are the sidecar's, or pipes where it is ``piped``. Must be called in
+        the main thread, as the child's end is bound to that of the thread that started it. Raises
+        :class:`ChildStartError`.
         """
         program = command[0]
-        inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+        if env is None:
+            env = {name: value for name, value in os.environ.items() if name not in _OURS}
+        pipe = asyncio.subprocess.PIPE if piped else None
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, env=inherited, start_new_session=True, preexec_fn=_dies_with_us()
+                *command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_dies_with_us(),
             )
         except FileNotFoundError as error:
             raise ChildStartError(

@@ -9,9 +9,10 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -38,6 +39,9 @@ from mcp_discovery.sidecar.healthz import PortInUseError
 from mcp_discovery.sidecar.metrics import CountedAgentProbe, CountedProbe, SidecarFigures
 from mcp_discovery.sidecar.process_figures import ProcessFigures
 from mcp_discovery.sidecar.settings import SidecarSettings, public
+
+if TYPE_CHECKING:
+    from mcp_discovery.sidecar.bridge.bridge import Bridge
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +109,7 @@ async def run(
         early: list[int] = []  # meant for a child that is not there yet
         # Before the store is tried and a child is started: a sidecar without its port ends.
         healthz.require_free(settings.health_host, settings.health_port)
-        access = Access.of(settings)
+        Access.of(settings)  # what cannot be read is told before anything starts
 
         def pass_on(number: int) -> None:
             if child is not None:
@@ -121,6 +125,9 @@ async def run(
                 )
                 if (chosen := await _unless_stopped(choosing, wish)) is None:
                     return OK
+                if settings.bridged:
+                    return await _bridged(settings, store, chosen, wish)
+                access = Access.of(settings)
                 if settings.command:
                     child = await Child.start(settings.command)
                     for number in early:
@@ -154,8 +161,10 @@ class _Sidecar:
         access: Access,
         chosen: Advertised,
         child: Child | None,
+        bridge: Bridge | None = None,
     ) -> None:
         self._settings = settings
+        self._bridge = bridge
         self._access = access
         self._child = child
         self._chosen = chosen
@@ -255,6 +264,7 @@ class _Sidecar:
             tls=self._access.health_tls,
             auth=self._access.health_auth,
             address=lambda: self._trials.verdict if self._trials is not None else None,
+            process=lambda: self._bridge.why_not if self._bridge is not None else None,
             agent=settings.kind == AGENT,
         )
         # Rounded, because time-outs and the slow-after time are read in reasons.
@@ -278,6 +288,15 @@ class _Sidecar:
             figures=self._figures,
         )
         self._registrant.watch(check, pace, make_probe, wait_for=self._access.url)
+        if self._bridge is not None:
+            self._bridge.changed = self._process_changed
+
+    def _process_changed(self) -> None:
+        assert self._bridge is not None
+        if self._bridge.why_not is None:
+            self._registrant.watcher.probe_soon(anew=True)
+        else:
+            self._registrant.watcher.reconsider()
 
     def _describe(self, found: Introspection, url: str) -> ServerDescription:
         self._registered_at = self._registered_at or utcnow()
@@ -321,6 +340,29 @@ class _Sidecar:
         if stuck > max(_STUCK, _STUCK_INTERVALS * self._settings.interval):
             return f"the probe loop has not turned for {stuck:.0f} s"
         return None
+
+
+async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, stop: Stop) -> int:
+    """Runs a sidecar that speaks stdio to its server, and serves it over HTTP."""
+    # A sidecar beside a server of HTTP does not pay for an HTTP server.
+    from mcp_discovery.sidecar.bridge.bridge import Bridge
+    from mcp_discovery.sidecar.bridge.program import Program
+    from mcp_discovery.sidecar.bridge.serving import BridgeListener, McpEndpoint
+
+    program = Program(command=settings.command, grace=settings.child_grace)
+    bridge = Bridge(program, settings.name or os.path.basename(settings.command[0]))
+    async with bridge.running():
+        asking = advertise.as_known_to(store, chosen)
+        if (known := await _unless_stopped(asking, stop)) is None:
+            return OK
+        host, port = settings.listen_place
+        listener = BridgeListener(host or advertise.listening_host(known), port)
+        listener.endpoints["/mcp"] = McpEndpoint(bridge, settings.process_each)
+        async with listener.listening():
+            settings = replace(settings, url=listener.url("/mcp"), listen=None)
+            return await _Sidecar(settings, store, Access.of(settings), known, None, bridge).life(
+                stop
+            )
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, Advertised], stop: Stop) -> Advertised | None:

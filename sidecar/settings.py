@@ -29,8 +29,14 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
 _HEARTBEAT = 0.16
 _LONGEST_HEARTBEAT = 1.8
 
+#: How sessions of a bridged server have processes.
+SESSIONS = ("auto", "shared", "each")
+
 #: What a certificate may be for: a host name or an address.
 _CERTIFICATE_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+
+#: A valid URL in place of the one that is known once the bridge listens.
+BRIDGED = "http://127.0.0.1/mcp"
 
 #: A valid name in place of the one that only the MCP server can give.
 _PLACEHOLDER = "placeholder"
@@ -63,14 +69,17 @@ class SidecarSettings:
     CA of the server's certificate, followed as well; ``server_name`` is the name in it, where that
     is not the host in ``url``.
 
-    ``command`` starts the MCP server as a child. ``health_port`` is where the sidecar answers
-    ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
+    ``command`` starts the MCP server as a child. Without a ``url`` it speaks stdio, and is served
+    over HTTP at ``listen``, HOST:PORT (default: a free port at the advertised address);
+    ``sessions`` says whether its sessions are ``shared``, have a process ``each``, or, with
+    ``auto``, only those whose clients can be asked something. ``health_port`` is where the sidecar
+    answers ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` with one sentence that says what to
     mend.
     """
 
-    url: str
+    url: str = ""
     kind: str = SERVER
     transport: str = "streamable-http"
     advertise_url: str | None = None
@@ -106,14 +115,27 @@ class SidecarSettings:
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     command: tuple[str, ...] = ()
+    listen: str | None = None
+    sessions: str = "auto"
+    #: Whether the command speaks stdio, and is served over HTTP by the sidecar itself.
+    bridged: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
+        if not self.url and self.command:
+            object.__setattr__(self, "bridged", True)
+            object.__setattr__(self, "url", BRIDGED)
         if self.kind == AGENT and self.transport == "streamable-http":  # the default
             object.__setattr__(self, "transport", A2A)
         raise_all(self._faults())
 
     def _faults(self) -> Iterator[InvalidInputError]:
         """All that is wrong, in the order in which it is told."""
+        if not self.url:
+            yield InvalidInputError(
+                "give --url with the MCP server's URL, or the command of a server that speaks "
+                "stdio after --"
+            )
+            return
         of_urls = list(self._url_problems())
         problems = chain(of_urls, self._time_problems(), self._other_problems())
         yield from map(InvalidInputError, problems)
@@ -138,6 +160,13 @@ class SidecarSettings:
                     yield each
 
     def _other_problems(self) -> Iterator[str]:
+        if self.sessions not in SESSIONS:
+            yield f"sessions {self.sessions!r} is none; use {', '.join(SESSIONS)}"
+        if self.listen is not None:
+            if not self.bridged:
+                yield "--listen is for a command without --url, which is served there"
+            elif _place(self.listen) is None:
+                yield f"{self.listen!r} is no HOST:PORT to listen on, such as 127.0.0.1:8000"
         if self.health_port is not None and not 0 <= self.health_port <= 65535:
             yield f"health port {self.health_port} is none; give one of 1 to 65535"
         if self.fail_after is not None and self.fail_after not in FAIL_AFTER:
@@ -147,6 +176,16 @@ class SidecarSettings:
             )
         if (self.health_token or self.health_token_file) and self.health_url is None:
             yield "a token for the health URL needs one: give --health-url"
+
+    @property
+    def listen_place(self) -> tuple[str | None, int]:
+        """Host and port to listen on; ``None`` where the advertised address decides."""
+        return (None, 0) if self.listen is None else _place(self.listen) or (None, 0)
+
+    @property
+    def process_each(self) -> bool | None:
+        """Whether each session has a process for itself; ``None`` where its client decides."""
+        return {"each": True, "shared": False}.get(self.sessions)
 
     @property
     def noun(self) -> str:
@@ -206,7 +245,7 @@ class SidecarSettings:
             ("the advertised URL", self.advertise_url, schemes),
             ("the health URL", self.health_url, ("http", "https")),
         ):
-            if url is not None and (problem := url_problem(url, allowed)) is not None:
+            if url and (problem := url_problem(url, allowed)) is not None:
                 yield f"{what}: {problem}"
 
         name = self.server_name
@@ -237,6 +276,13 @@ class SidecarSettings:
                 f"probe interval {self.interval:g} s must be at most half of the TTL, "
                 f"{self.ttl:g} s, so that one late heartbeat does not cost the registration"
             )
+
+
+def _place(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        return None
+    return host.strip("[]"), int(port)
 
 
 def _is_tls(url: str | None) -> bool:

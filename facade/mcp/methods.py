@@ -21,7 +21,6 @@ from mcp_discovery.mcp_messages import (
     CLIENT_INFO_KEY,
     INTERNAL_ERROR,
     INVALID_PARAMS,
-    LEGACY,
     METHOD_NOT_FOUND,
     MODERN,
     JsonRpcError,
@@ -246,19 +245,6 @@ def is_internal(request: web.Request, rpc: RpcRequest) -> bool:
     info = rpc.params.get("clientInfo") or rpc.meta.get(CLIENT_INFO_KEY)
     name = info.get("name") if isinstance(info, dict) else None
     return name == NAME or MARK in request.headers
-
-
-def negotiated_version(rpc: RpcRequest) -> str:
-    """The version to speak with the client of an ``initialize``; raises :class:`JsonRpcError`.
-
-    The requested one where this server knows it, else the latest legacy version.
-    """
-    requested = rpc.text("protocolVersion")
-    for name in ("capabilities", "clientInfo"):
-        if name not in rpc.params:
-            raise JsonRpcError(INVALID_PARAMS, f"initialize needs params.{name}, an object")
-        rpc.object(name)
-    return requested if requested in LEGACY else LEGACY[-1]
 
 
 def _capabilities() -> dict[str, Any]:

@@ -19,7 +19,6 @@ from mcp_discovery.facade.mcp.methods import (
     McpClient,
     is_internal,
     modern_result,
-    negotiated_version,
 )
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import Responder
@@ -44,6 +43,7 @@ from mcp_discovery.mcp_messages import (
     check_version,
     failure,
     message_of,
+    negotiated_version,
     notification,
     result,
 )

@@ -101,6 +101,10 @@ def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
         required = {each.key for each in known.values() if each.required}
         parameters = {each.parameter: each.default for each in known.values()}
         parameters |= {key: text for key, text in _PLACEHOLDERS.items() if key in required}
+        needed = [each.key for each in missing]
+        if role == "sidecar" and not {"url", "command"} & there:
+            parameters["url"] = _PLACEHOLDERS["url"]
+            needed.insert(0, "url (or a command)")
         parameters |= given
         # Times are compared with each other: what a bad one would be is not known.
         times = [key for key in bad if key in known and known[key].kind is float]
@@ -114,14 +118,15 @@ def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
         faults += [*bad.values(), *built]
         if bad or built:
             continue
-        needed = " and ".join(each.key for each in missing)
-        still = f"; it still needs {needed} to start" if needed else ""
+        still = f"; it still needs {' and '.join(needed)} to start" if needed else ""
         lines.append(f"{file}: {role}: fine{still}")
         if show:
             lines += [
                 f"  {each.key}: {_shown(parameters[each.parameter])}"
                 for _, each in sorted(known.items())
-                if parameters[each.parameter] is not None and each not in missing
+                if parameters[each.parameter] is not None
+                and each not in missing
+                and each.key not in needed
             ]
     return lines, faults
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mcp_discovery.sidecar.settings import SidecarSettings
 
 _RECORD = "What is said of the server"
+_BRIDGE = "A server that speaks stdio"
 _CONSUL = "What other programs read in Consul's catalog"
 #: An option that says something of the server, and one that takes seconds.
 _fact = partial(typer.Option, rich_help_panel=_RECORD)
@@ -31,14 +32,33 @@ _time = partial(
 def sidecar(
     context: typer.Context,
     url: str = typer.Option(
+        "",
+        show_default=False,
         help="The MCP server's URL as this sidecar reaches it, such as "
-        "http://127.0.0.1:8000/mcp. Without a path, /mcp is tried first."
+        "http://127.0.0.1:8000/mcp. Without a path, /mcp is tried first. Without this option "
+        "COMMAND is spoken to over stdio, and served over HTTP.",
     ),
     store: str = typer.Option(metavar="URL", help=options.STORE_HELP),
     command: list[str] | None = typer.Argument(
         None,
         metavar="-- COMMAND",
-        help="Starts the MCP server itself, passes signals on and ends with its exit code.",
+        help="Starts the MCP server itself. With --url it speaks HTTP: signals are passed on, and "
+        "its exit code is the sidecar's. Without --url it speaks stdio: it is kept running and "
+        "served over HTTP.",
+    ),
+    listen: str | None = typer.Option(
+        None,
+        metavar="HOST:PORT",
+        help="Where a command that speaks stdio is served, at /mcp. Default: a free port at the "
+        "advertised address.",
+        rich_help_panel=_BRIDGE,
+    ),
+    sessions: str = typer.Option(
+        "auto",
+        metavar="auto|shared|each",
+        help="shared: one process for all sessions. each: a process for every session. auto: a "
+        "process for those sessions whose clients can be asked something, one for all others.",
+        rich_help_panel=_BRIDGE,
     ),
     name: str | None = _fact(
         None, help="The server's name, a DNS label. Default: what the server calls itself."
@@ -182,13 +202,16 @@ def sidecar(
     --url http://127.0.0.1:8000/mcp --tag products
 
     Around it: mcp-discovery sidecar --store … --url … -- python server.py --port 8000
+
+    Around one that speaks stdio: mcp-discovery sidecar --store … --tag memory --
+    npx -y @modelcontextprotocol/server-memory
     """
     from mcp_discovery.cli import logs
 
     logs.start(log_level, json=json)
     service_links.warn(os.environ)
-    require_no_embedded(store)
     settings = settings_of(context.params)
+    require_no_embedded(store)
     given = store_options_of(context.params)
     raise typer.Exit(asyncio.run(_run(settings, store, given)))
 

@@ -92,7 +92,9 @@ class HealthCheck:
     verified, ``auth`` what adds the credentials for it in the place of those of ``http``.
     ``slow_after`` is the time in seconds after which an answer is late. ``expects_credentials``
     says that the record announces credentials and that the probes carry none. ``address``
-    gives what was found at the advertised address. ``agent`` says that it is an A2A agent.
+    gives what was found at the advertised address. ``process`` gives why the server's process
+    cannot answer, where that is known: then it is down for that. ``agent`` says that it is an
+    A2A agent.
     """
 
     http: aiohttp.ClientSession
@@ -102,6 +104,7 @@ class HealthCheck:
     tls: ServerTls = SYSTEM_TLS
     auth: BearerAuth | None = None
     address: Callable[[], Verdict | None] = lambda: None
+    process: Callable[[], str | None] = lambda: None
     agent: bool = False
     _health: Reply | None = field(default=None, init=False)  # its last bad answer
     _health_quiet_until: float = field(default=-math.inf, init=False)  # monotonic seconds
@@ -461,8 +464,8 @@ class Watcher:
         self._publish(result)
 
     def reconsider(self) -> None:
-        """Judges the last answers once more: another thing is known of the advertised address, or
-        of what the server offers."""
+        """Judges the last answers once more: another thing is known of the advertised address, of
+        the server's process, or of what it offers."""
         if self._judged is not None:
             self._publish(None)
 
@@ -470,6 +473,8 @@ class Watcher:
         assert self._judged is not None
         found, at = self._judged
         found = unless_unread(at_address(found, self.check.address()), self.trouble())
+        if (why_not := self.check.process()) is not None:
+            found = Verdict(Status.DOWN, why_not)
         if self.check.agent:
             found = of_agent(found)
         heard = found.status is not Status.DOWN

@@ -40,7 +40,7 @@ CONSUL = (*SIDECAR, "--store", "consul://127.0.0.1:9")
         (("facade", "--port", "70000"), 2, "65535"),
         (("facade", "--cors-origin", "https://a.example/path"), 2, "is no origin"),
         (("facade", "--log-level", "loud"), 2, "debug, info, warning, error"),
-        (("sidecar",), 2, "--url"),
+        (("sidecar",), 2, "--store"),
         (("sidecar", "--url", "http://127.0.0.1:9"), 2, "--store"),
         ((*SIDECAR, "--store", "embedded:"), 2, "give the sidecar --store http://"),
         ((*SIDECAR, "--url", "nonsense"), 2, "absolute URL"),

@@ -166,7 +166,7 @@ async def test_check_tells_what_is_in_effect_and_what_is_still_needed(tmp_path: 
     ended = await command("config", "check", "--show", str(file))
     assert ended.code == 0, ended
     head, *rest = ended.out.splitlines()
-    assert head == f"{file}: sidecar: fine; it still needs url and store to start"
+    assert head == f"{file}: sidecar: fine; it still needs url (or a command) and store to start"
     told = dict(line.strip().split(": ", 1) for line in rest)
     assert (told["tag"], told["metadata"], told["version"]) == ("a, b", "k=1.10", "1.10.0")
     assert told["ttl"] == "10.0"

@@ -1,0 +1,217 @@
+"""JSON-RPC with one process: requests of many clients under ids of our own, and its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+from mcp_discovery.mcp_messages import (
+    INTERNAL_ERROR,
+    METHOD_NOT_FOUND,
+    Id,
+    JsonRpcError,
+    encoded,
+    failure,
+    notification,
+    result,
+)
+from mcp_discovery.sidecar.bridge.stdio_child import ChildGoneError, Ending, StdioChild
+
+log = logging.getLogger(__name__)
+
+Params: TypeAlias = Mapping[str, Any]
+_CANCELLED: Final = "notifications/cancelled"
+_PROGRESS: Final = "notifications/progress"
+
+
+class Exchange(Protocol):
+    """A client's request that is under way, and the client while it waits for the answer."""
+
+    def notify(self, method: str, params: Params) -> None:
+        """Sends the client a notification that belongs to its request."""
+
+    async def ask(self, method: str, params: Params) -> dict[str, Any]:
+        """What the client answers to the server's request; raises :class:`JsonRpcError`."""
+
+
+class Audience(Protocol):
+    """Who is there for what a process says without being asked."""
+
+    def notify(self, method: str, params: Params) -> None:
+        """Takes a notification that belongs to no request."""
+
+    async def ask(self, method: str, params: Params) -> dict[str, Any]:
+        """The answer to a request of the process; raises :class:`JsonRpcError`."""
+
+
+class Nobody:
+    """An audience that is not there: notifications are lost, and requests refused."""
+
+    def notify(self, method: str, params: Params) -> None:
+        """Drops it."""
+
+    async def ask(self, method: str, params: Params) -> dict[str, Any]:
+        """Refuses it."""
+        raise JsonRpcError(METHOD_NOT_FOUND, f"no client is there that could answer {method}")
+
+
+class _Pending(NamedTuple):
+    answer: asyncio.Future[dict[str, Any]]
+    exchange: Exchange | None
+    token: Id | None
+
+
+class ChildConnection:
+    """The messages of one process, read from :meth:`run`; ``audience`` may be replaced."""
+
+    def __init__(self, child: StdioChild, audience: Audience | None = None) -> None:
+        self.child = child
+        self.audience: Audience = audience or Nobody()
+        self._ids = count(1)
+        self._pending: dict[int, _Pending] = {}
+        #: What the process waits for, by its own ids.
+        self._asked: dict[Id, asyncio.Task[None]] = {}
+        self._ending: Ending | None = None
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The requests of clients that are under way, the oldest first."""
+        return [each.exchange for each in self._pending.values() if each.exchange is not None]
+
+    async def run(self) -> Ending:
+        """Reads what the process sends until it ends, and returns how it did.
+
+        All requests that are under way then fail.
+        """
+        try:
+            async for message in self.child.messages():
+                self._receive(message)
+            self._ending = await self.child.ended()
+            return self._ending
+        finally:
+            for task in self._asked.values():
+                task.cancel()
+            for each in self._pending.values():
+                if not each.answer.done():
+                    each.answer.set_exception(self._gone())
+
+    async def request(
+        self, method: str, params: Params | None = None, exchange: Exchange | None = None
+    ) -> dict[str, Any]:
+        """The result of a request; ``exchange`` is told of its progress.
+
+        Cancels the request when it is cancelled itself. Raises :class:`JsonRpcError`, also where
+        the process ends meanwhile.
+        """
+        if self._ending is not None:
+            raise self._gone()
+        id = next(self._ids)
+        token, params = _with_token(params, id)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._pending[id] = _Pending(answer, exchange, token)
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": id, "method": method}
+        if params is not None:
+            message["params"] = params
+        try:
+            await self._send(message)
+            reply = await answer
+        except asyncio.CancelledError:
+            if not answer.done():
+                await self._cancel(id)
+            raise
+        finally:
+            del self._pending[id]
+        if (error := reply.get("error")) is not None:
+            raise _error_of(error)
+        content = reply.get("result")
+        if not isinstance(content, dict):
+            raise JsonRpcError(INTERNAL_ERROR, f"the MCP server answered {method} with no object")
+        return content
+
+    async def notify(self, method: str, params: Params | None = None) -> None:
+        """Sends the process a notification; raises :class:`JsonRpcError`."""
+        await self._send(notification(method, params))
+
+    async def _cancel(self, id: int) -> None:
+        try:
+            async with asyncio.timeout(1.0):
+                await self.notify(_CANCELLED, {"requestId": id, "reason": "the client left"})
+        except (JsonRpcError, TimeoutError):
+            log.debug("a cancellation was not taken")
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            await self.child.send(encoded(message))
+        except ChildGoneError as error:
+            raise JsonRpcError(INTERNAL_ERROR, str(error), status=502) from error
+
+    def _gone(self) -> JsonRpcError:
+        how = self._ending if self._ending is not None else "is not read any more"
+        return JsonRpcError(INTERNAL_ERROR, f"the MCP server {how}", status=502)
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        method, id = message.get("method"), message.get("id")
+        if isinstance(method, str):
+            params = message.get("params")
+            params = params if isinstance(params, dict) else {}
+            if isinstance(id, str | int):
+                self._be_asked(id, method, params)
+            else:
+                self._notified(method, params)
+        elif isinstance(id, int) and (pending := self._pending.get(id)) is not None:
+            if not pending.answer.done():
+                pending.answer.set_result(message)
+        elif isinstance(id, str) and id.isdecimal() and int(id) in self._pending:
+            self._receive(message | {"id": int(id)})  # some servers answer 1 with "1"
+        else:
+            log.debug("an answer to nothing that was asked: id %r", id)
+
+    def _notified(self, method: str, params: dict[str, Any]) -> None:
+        if method == _PROGRESS:
+            token = params.get("progressToken")
+            pending = self._pending.get(token) if isinstance(token, int) else None
+            if pending is not None and pending.exchange is not None and pending.token is not None:
+                pending.exchange.notify(method, params | {"progressToken": pending.token})
+        elif method == _CANCELLED and (task := self._asked.get(params.get("requestId", ""))):
+            task.cancel()
+        else:
+            self.audience.notify(method, params)
+
+    def _be_asked(self, id: Id, method: str, params: dict[str, Any]) -> None:
+        async def answered(ask: Callable[[str, Params], Awaitable[dict[str, Any]]]) -> None:
+            try:
+                message = result(id, {} if method == "ping" else await ask(method, params))
+            except JsonRpcError as fault:
+                message = failure(id, fault)
+            try:
+                await self._send(message)
+            except JsonRpcError as fault:
+                log.debug("an answer was not taken: %s", fault)
+
+        task = asyncio.create_task(answered(self.audience.ask), name=f"asked {method}")
+        self._asked[id] = task
+        task.add_done_callback(lambda _: self._asked.pop(id, None))
+
+
+def _with_token(params: Params | None, id: int) -> tuple[Id | None, Params | None]:
+    """The client's own token for progress, and ``params`` with ours, which is ``id``, in its
+    place."""
+    meta = params.get("_meta") if params is not None else None
+    token = meta.get("progressToken") if isinstance(meta, dict) else None
+    if params is None or not isinstance(token, str | int):
+        return None, params
+    return token, {**params, "_meta": {**meta, "progressToken": id}}  # type: ignore[dict-item]
+
+
+def _error_of(error: Any) -> JsonRpcError:
+    if not isinstance(error, dict):
+        return JsonRpcError(INTERNAL_ERROR, str(error))
+    code, message = error.get("code"), error.get("message")
+    return JsonRpcError(
+        code if isinstance(code, int) else INTERNAL_ERROR,
+        message if isinstance(message, str) else "",
+        error.get("data"),
+    )

@@ -1,0 +1,113 @@
+"""The bridges of one process over HTTP: one listener, and a path for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiohttp import web
+
+from mcp_discovery.connection_room import Room, default_most
+from mcp_discovery.http_listener import http_listener, sign
+from mcp_discovery.listening import WILDCARDS, listeners
+from mcp_discovery.mcp_messages import (
+    INVALID_REQUEST,
+    JsonRpcError,
+    check_posted,
+    decoded,
+    is_modern,
+)
+from mcp_discovery.mcp_responses import error_response
+from mcp_discovery.sidecar.bridge.bridge import Bridge
+from mcp_discovery.sidecar.bridge.legacy_clients import LegacyClients
+from mcp_discovery.sidecar.bridge.modern_clients import ModernClients
+from mcp_discovery.sidecar.bridge.stdio_child import LARGEST
+
+_METHODS: Final = "GET, POST, DELETE"
+
+
+class McpEndpoint:
+    """One bridge as an endpoint of streamable HTTP, for clients of both eras."""
+
+    def __init__(self, bridge: Bridge, each: bool | None) -> None:
+        self.bridge = bridge
+        self.legacy = LegacyClients(bridge, each)
+        self._modern = ModernClients(bridge)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The response to any request."""
+        try:
+            return await self._dispatch(request)
+        except JsonRpcError as fault:
+            return error_response(None, fault)
+        except web.HTTPRequestEntityTooLarge:
+            detail = f"the body is over the limit of {LARGEST} bytes"
+            return error_response(None, JsonRpcError(INVALID_REQUEST, detail, status=413))
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        if is_modern(request):
+            if request.method == "POST":
+                return await self._modern.post(request, await _body(request))
+            return web.Response(status=405, headers={"Allow": "POST"})
+        match request.method:
+            case "POST":
+                return await self.legacy.post(request, await _body(request))
+            case "GET":
+                return await self.legacy.get(request)
+            case "DELETE":
+                return await self.legacy.delete(request)
+        return web.Response(status=405, headers={"Allow": _METHODS})
+
+
+async def _body(request: web.Request) -> Any:
+    check_posted(request)
+    return decoded(await request.read())
+
+
+class BridgeListener:
+    """Where the bridges of one process are reached; ``port`` is known inside of
+    :meth:`listening`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        #: Path → what answers there. May change while it listens.
+        self.endpoints: dict[str, McpEndpoint] = {}
+
+    def url(self, path: str) -> str:
+        """The URL of ``path``, as this machine reaches it."""
+        host = WILDCARDS.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Answers while the block runs; raises :class:`OSError` where it cannot listen."""
+        app = web.Application(client_max_size=LARGEST)
+        app.on_response_prepare.append(_sign)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            sockets = listeners(self.host, self.port)
+            self.port = int(sockets[0].getsockname()[1])
+            most = default_most()
+            async with http_listener(runner, sockets, room=Room(most, most)):
+                yield
+        finally:
+            for endpoint in self.endpoints.values():
+                await endpoint.legacy.close()
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        endpoint = self.endpoints.get(request.path)
+        if endpoint is None:
+            known: Mapping[str, Any] = {
+                "detail": f"nothing is here but {', '.join(self.endpoints)}"
+            }
+            return web.json_response(known, status=404)
+        return await endpoint.answer(request)
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    sign(request, response)
