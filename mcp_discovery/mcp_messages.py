@@ -299,7 +299,7 @@ def routing_headers(method: str, params: Mapping[str, Any]) -> dict[str, str]:
     """The headers with which a modern request is posted, which repeat parts of its body; none where
     its ``_meta`` names no version, so that it is a legacy one."""
     meta = params.get("_meta")
-    version = meta.get(_VERSION_KEY) if isinstance(meta, dict) else None
+    version = meta.get(VERSION_KEY) if isinstance(meta, dict) else None
     if not isinstance(version, str):
         return {}
     found = {VERSION: header_value(version), _METHOD: header_value(method)}
