@@ -41,7 +41,7 @@ _MOST_WAITING: Final = 1000
 _ASKABLE: Final = ("sampling", "elicitation", "roots")
 
 
-class LegacySession:
+class BridgedSession:
     """One client from ``initialize`` on; ``own`` is the process that it has for itself."""
 
     def __init__(self, bridge: Bridge, version: str, own: Spoken | None) -> None:
@@ -150,7 +150,7 @@ class LegacyClients:
     def __init__(self, bridge: Bridge, each: bool | None) -> None:
         self._bridge = bridge
         self._each = each
-        self._sessions: dict[str, LegacySession] = {}
+        self._sessions: dict[str, BridgedSession] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -207,7 +207,7 @@ class LegacyClients:
                 if self._has_own(shared, capabilities):
                     process = self._bridge.own_process(capabilities, info, version)
                     own = await stack.enter_async_context(process)
-                session = LegacySession(self._bridge, version, own)
+                session = BridgedSession(self._bridge, version, own)
                 session.resources = stack.pop_all()
         except JsonRpcError as fault:
             return json_response(failure(rpc.id, fault), status=fault.status or 200)
@@ -229,7 +229,7 @@ class LegacyClients:
             return any(name in capabilities for name in _ASKABLE)
         return self._each
 
-    async def _notified(self, session: LegacySession, rpc: RpcRequest) -> None:
+    async def _notified(self, session: BridgedSession, rpc: RpcRequest) -> None:
         if rpc.method == "notifications/cancelled":
             work = session.running.get(rpc.params.get("requestId", ""))
             if work is not None:
@@ -237,7 +237,7 @@ class LegacyClients:
         elif rpc.method != "notifications/initialized" and session._own is not None:
             await session.spoken.connection.notify(rpc.method, rpc.params)
 
-    def _session(self, request: web.Request) -> LegacySession:
+    def _session(self, request: web.Request) -> BridgedSession:
         id = request.headers.get(SESSION)
         if id is None:
             detail = "Bad request: Mcp-Session-Id is missing; send initialize first"
