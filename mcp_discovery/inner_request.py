@@ -59,7 +59,7 @@ class ResponseSink(AbstractStreamWriter):
 
 
 async def inner_request(
-    outer: web.Request, method: str, headers: Mapping[str, str], body: bytes, sink: ResponseSink
+    outer: web.Request, method: str, headers: CIMultiDict[str], body: bytes, sink: ResponseSink
 ) -> None:
     """Asks the application of ``outer`` for the same path, as the same client; ``sink`` takes the
     response.
@@ -69,7 +69,7 @@ async def inner_request(
     loop = asyncio.get_running_loop()
     connection = _InnerConnection(outer, sink)
     payload = EMPTY_PAYLOAD
-    given = CIMultiDict(headers)
+    given = headers.copy()
     if body:
         payload = StreamReader(connection, 2**16, loop=loop)
         payload.feed_data(body)
@@ -102,13 +102,15 @@ async def inner_request(
     # What the server of the application calls for each request, too.
     try:
         response = await outer.app._handle(request)
-    except web.HTTPException as error:
-        response = error
-    try:
         await response.prepare(request)
         await response.write_eof()
+    except web.HTTPException as error:
+        await error.prepare(request)
+        await error.write_eof()
     except ConnectionError:
         sink.broken = True
+    finally:
+        connection.transport.over = True
 
 
 class _InnerConnection(BaseProtocol):
@@ -119,7 +121,7 @@ class _InnerConnection(BaseProtocol):
     def __init__(self, outer: web.Request, sink: ResponseSink) -> None:
         super().__init__(asyncio.get_running_loop())
         self._upgraded = True  # so that nothing parses what the body's reader holds back
-        self.transport = _InnerTransport(outer, sink)
+        self.transport: _InnerTransport = _InnerTransport(outer, sink)
         real = outer.protocol
         self.ssl_context, self.peername = real.ssl_context, real.peername
         self.sockname = real.sockname
@@ -130,13 +132,15 @@ class _InnerTransport(asyncio.Transport):
         super().__init__()
         self._outer = outer
         self._sink = sink
+        #: Whether the request is answered, or given up.
+        self.over = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         real = self._outer.transport
         return default if real is None else real.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        return self._sink.broken
+        return self.over or self._sink.broken
 
     def abort(self) -> None:
         self._sink.broken = True

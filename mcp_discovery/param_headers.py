@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -14,8 +15,8 @@ from mcp_discovery.mcp_messages import header_value
 
 _KEY: Final = "x-mcp-header"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-#: How many tools are remembered, and how deep a schema is looked into.
-_MOST_TOOLS, _DEEPEST = 1000, 16
+#: How many tools are remembered, how deep a schema is looked into, and the bytes of a list at most.
+_MOST_TOOLS, _DEEPEST, _MOST_READ = 1000, 16, 16 * 2**20
 
 
 class ParamHeaders:
@@ -24,11 +25,10 @@ class ParamHeaders:
     def __init__(self) -> None:
         self._known: LRUCache[str, Mapping[tuple[str, ...], str]] = LRUCache(_MOST_TOOLS)
 
-    def learn(self, message: bytes) -> None:
+    async def learn(self, message: bytes) -> None:
         """Takes a response, which may be a list of tools."""
-        with suppress(orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-            for tool in orjson.loads(message)["result"]["tools"]:
-                self._known[tool["name"]] = dict(_annotated(tool["inputSchema"], ()))
+        if _KEY.encode() in message[:_MOST_READ]:
+            self._known.update(await asyncio.to_thread(_listed, message))
 
     def of(self, params: Mapping[str, Any]) -> dict[str, str]:
         """The headers of the call with these ``params``."""
@@ -44,6 +44,14 @@ class ParamHeaders:
             if isinstance(value, str | int | float):
                 found[f"Mcp-Param-{header}"] = header_value(str(value))
         return found
+
+
+def _listed(message: bytes) -> dict[str, dict[tuple[str, ...], str]]:
+    found = {}
+    with suppress(orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        for tool in orjson.loads(message)["result"]["tools"]:
+            found[tool["name"]] = dict(_annotated(tool["inputSchema"], ()))
+    return found
 
 
 def _annotated(schema: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:

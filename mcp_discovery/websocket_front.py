@@ -17,9 +17,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
+from multidict import CIMultiDict
 
 from mcp_discovery.glance import glance
 from mcp_discovery.inner_request import ResponseSink, inner_request
+from mcp_discovery.json_values import count_values
 from mcp_discovery.mcp_messages import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -45,8 +47,8 @@ MOST_REQUESTS, _MOST_BYTES, _WAIT = 100, 64 * 2**20, 5.0
 #: The largest message, in bytes, either way.
 _LARGEST = 64 * 2**20
 #: A message over so many bytes is parsed beside the event loop; of answers over so many, one at a
-#: time is held in memory.
-_LARGE_MESSAGE, _LARGE_ANSWER = 64 * 2**10, 256 * 2**10
+#: time is held in memory; a large message may have so many JSON values, which take memory each.
+_LARGE, _LARGE_ANSWER, _MOST_VALUES = 64 * 2**10, 256 * 2**10, 1_000_000
 #: So many frames in a row that are no messages end the socket.
 _MOST_ERRORS = 20
 #: Seconds: for a client to confirm that the socket is closed; for a server to end a session; for it
@@ -57,9 +59,9 @@ _NOT_PASSED: Final = frozenset(
     (
         *("connection", "upgrade", "accept", "accept-encoding", "content-type", "content-length"),
         *("content-encoding", "transfer-encoding", "expect", "x-request-id", "last-event-id"),
-        *("mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name"),
     )
 )
+_NOT_PASSED_ANY: Final = ("sec-websocket-", "mcp-")
 _POSTED: Final = {
     "Accept": "application/json, text/event-stream",
     "Accept-Encoding": "identity",
@@ -153,8 +155,7 @@ class _SocketMessage(NamedTuple):
 
 async def _read(data: bytes) -> _SocketMessage:
     """The message in ``data``; raises :class:`JsonRpcError` where there is none."""
-    large = len(data) > _LARGE_MESSAGE
-    value = await asyncio.to_thread(_parsed, data) if large else _parsed(data)
+    value = _parsed(data) if len(data) <= _LARGE else await asyncio.to_thread(_parsed, data)
     if isinstance(value, list):
         raise JsonRpcError(INVALID_REQUEST, "Invalid request: send each message in its own frame")
     if isinstance(value, dict):
@@ -169,6 +170,9 @@ async def _read(data: bytes) -> _SocketMessage:
 
 
 def _parsed(data: bytes) -> Any:
+    if len(data) > _LARGE and count_values(data, _MOST_VALUES) > _MOST_VALUES:
+        detail = f"the message has more than {_MOST_VALUES:,} JSON values; send it by POST"
+        raise JsonRpcError(INVALID_REQUEST, detail)
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -187,12 +191,13 @@ class _SocketConversation:
         self._request = request
         self._socket = socket
         self._write_timeout = write_timeout
-        self._headers = {
-            name: value
+        self._headers = CIMultiDict(
+            (name, value)
             for name, value in request.headers.items()
-            if (low := name.lower()) not in _NOT_PASSED and not low.startswith("sec-websocket-")
-        }
-        self._params = ParamHeaders()
+            if (low := name.lower()) not in _NOT_PASSED and not low.startswith(_NOT_PASSED_ANY)
+        )
+        #: What has to stand in headers of calls, too.
+        self.params = ParamHeaders()
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[Id, asyncio.Task[None]] = {}
         self._cancelled: set[Id] = set()
@@ -339,13 +344,14 @@ class _SocketConversation:
     async def _post(self, message: _SocketMessage, answer: _SocketAnswer) -> None:
         headers = _POSTED | message.headers
         if message.is_modern and message.method == "tools/call":
-            headers |= self._params.of(message.params)
+            headers |= self.params.of(message.params)
         await self._ask("POST", headers, message.data, answer)
 
     async def _ask(
         self, method: str, headers: Mapping[str, str], body: bytes, answer: _SocketAnswer
     ) -> None:
-        own = {**self._headers, **headers}
+        own = self._headers.copy()
+        own.update(headers)
         if VERSION not in own and self._version:
             own[VERSION] = self._version
             if self._session is not None:
@@ -387,10 +393,6 @@ class _SocketConversation:
                 self._request.transport.abort()
             raise ConnectionResetError("the client does not read") from error
 
-    def learn(self, message: bytes) -> None:
-        """Notes which arguments of the tools in a list stand in headers besides."""
-        self._params.learn(message)
-
     # -- the end --------------------------------------------------------------------------------
 
     async def stop(self, grace: float) -> None:
@@ -425,7 +427,7 @@ class _SocketAnswer(ResponseSink):
         self.after = after
         self.answered = False
         self.last_event = after
-        #: The result, where it is one of few bytes.
+        #: The result, where it tells a version, as that of ``initialize``.
         self.result: dict[str, Any] | None = None
         self._fault = ""
         self._events: EventReader | None = None
@@ -482,8 +484,9 @@ class _SocketAnswer(ResponseSink):
 
     async def _pass_on(self, message: bytes) -> None:
         if message.lstrip()[:1] == b"[":  # what a server of 2025-03-26 may send
-            for each in orjson.loads(message):
-                await self._pass_on(orjson.dumps(each))
+            if len(message) <= _LARGE:
+                for each in orjson.loads(message):
+                    await self._pass_on(orjson.dumps(each))
             return
         found = glance(message)
         if found.kind is None:
@@ -491,10 +494,9 @@ class _SocketAnswer(ResponseSink):
             return
         if self._id is not None and found.kind != "method" and found.names(self._id):
             self.answered = True
-            if found.kind == "result" and len(message) <= _LARGE_MESSAGE:
+            if found.kind == "result" and b'"protocolVersion"' in message[:_LARGE]:
                 self.result = orjson.loads(message).get("result")
-        if b'"x-mcp-header"' in message:
-            self._conversation.learn(message)
+        await self._conversation.params.learn(message)
         await self._conversation.send(message)
 
     def in_place(self, id: Id) -> dict[str, Any]:

@@ -309,6 +309,17 @@ async def answering(request: web.Request) -> web.StreamResponse:
     return web.json_response(result(body["id"], method=body["method"]))
 
 
+async def test_a_large_frame_of_many_values(gate: Client, server: FaultyServer) -> None:
+    server.handler = answering
+    async with plain_socket(gate) as ws:
+        many = [0] * 1_000_001
+        await ws.send_str(orjson.dumps(call("tools/call", numbers=many)).decode())
+        assert "1,000,000 JSON values" in (await told(ws))["error"]["message"]
+        text = ",[{" * 1_000_000
+        await ws.send_str(orjson.dumps(call("tools/call", text=text)).decode())
+        assert await told(ws) == result(1, method="tools/call")
+
+
 @pytest.mark.slow
 async def test_a_huge_frame_is_not_read(gate: Client, server: FaultyServer) -> None:
     async with plain_socket(gate) as ws:
@@ -402,6 +413,33 @@ async def test_a_client_that_does_not_read(tmp_path: Path) -> None:
 
         await until(gone, timeout=10, what="the socket being closed")
         writer.close()
+
+
+async def test_a_large_answer_that_is_given_up_leaves_room_for_others(
+    gate: Client, server: FaultyServer
+) -> None:
+    begun = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        if body["id"] == 2:
+            return web.json_response(result(2, text="x" * 2**20))
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b'{"jsonrpc":"2.0","result":"' + b"x" * 2**20)
+        begun.set()
+        await asyncio.Event().wait()
+        return response
+
+    server.handler = answer
+    async with plain_socket(gate) as ws:
+        await ws.send_json(call("tools/call", 1))
+        await bounded(begun.wait(), 5)
+        await asyncio.sleep(0.2)  # what has come is in hand
+        await ws.send_json(call("tools/call", 2))
+        given_up = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+        await ws.send_json({**given_up, "params": {"requestId": 1}})
+        assert (await told(ws))["id"] == 2
 
 
 # -- servers that fail -----------------------------------------------------------------------------

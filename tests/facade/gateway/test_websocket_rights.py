@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from multidict import CIMultiDict
 
 from mcp_discovery.facade.access.audit.settings import AuditSettings
 from mcp_discovery.facade.access.lifetime import CLOSE_CODE
@@ -183,3 +184,22 @@ async def test_a_socket_ends_with_its_callers_credential(
         write_auth_file(tmp_path / "auth.yaml", **{**SECTIONS, "tokens": known})
         closed = await bounded(ws.receive(), 10)
         assert (closed.data, closed.extra) == (CLOSE_CODE, "the credential counts no more")
+
+
+async def test_what_proxies_say_of_the_client_counts(server: FaultyServer) -> None:
+    server.handler = offering()
+    chain = [("X-Forwarded-For", "198.51.100.7"), ("X-Forwarded-For", "203.0.113.9, 127.0.0.1")]
+    proxies = ("127.0.0.0/8", "203.0.113.0/24")
+    async with served(gateway=True, trusted_proxies=proxies) as ask:
+        await list_it(ask, "a", server.url)
+        headers = CIMultiDict([*chain, ("Mcp-Name", "forged"), ("Accept-Encoding", "gzip")])
+        await ask("POST", PATH, request("tools/list"), headers=CIMultiDict(chain))
+        url = ask.url.replace("http", "ws", 1) + PATH
+        async with ask.session.ws_connect(url, protocols=("mcp",), headers=headers) as ws:
+            await ws.send_json(request("tools/list"))
+            await told(ws)
+    posted, other = (each.headers for each in server.requests)
+    assert other["X-Forwarded-For"] == posted["X-Forwarded-For"]
+    assert posted["X-Forwarded-For"].startswith("198.51.100.7")
+    assert "Mcp-Name" not in other
+    assert other["Accept-Encoding"] == "identity"
