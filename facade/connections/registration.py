@@ -32,6 +32,7 @@ from mcp_discovery.facade.connections.responses import (
 from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.operation import Operation
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.facade.registration.body import warnings_of
 from mcp_discovery.facade.registration.handlers import (
     posted_alike_elsewhere,
     posted_here,
@@ -69,6 +70,8 @@ async def register(request: web.Request) -> web.Response:
             record = (await register_posted(facade, posting, claimant, replace=False)).record
     view = facade.catalog.view
     registered = representation.registered(record, view.entries.get(id), facade.usage, utcnow())
+    if warnings := warnings_of(record):
+        registered["warnings"] = warnings
     response = json_response(registered, view, status=201)
     response.headers["Location"] = f"/connections/{id}"
     log.info("registered connection %s", id)

@@ -108,6 +108,7 @@ class Registered(Shaped):
     status: ConnectionStatus
     connection: ConnectionBrief
     created_at: str
+    warnings: list[str] | None = None
 
 
 class Disconnected(Shaped):

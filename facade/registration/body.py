@@ -27,6 +27,12 @@ OWN_REASON = "says so itself"
 
 #: The statuses that a registrant may report.
 REPORTED = tuple(each.value for each in Status if each is not Status.QUARANTINED)
+#: What is said of a command that names nothing of what it offers.
+_NOT_FOUND = (
+    "nobody finds it by its tools: it names none, and a facade starts no command to read them; "
+    "let `mcp-discovery register FILE --introspect` start it once and read them, name them in "
+    "capabilities, or serve it with `mcp-discovery sidecar --store URL -- COMMAND`"
+)
 #: What a body may carry beside the record. ``registeredAt`` is the facade's to say, unless a lease
 #: shows that a registrant stands behind the record.
 _BESIDE = DERIVED | {"document", "health", "holder", "takeover", "command", "args"}
@@ -59,6 +65,12 @@ def gives_capabilities(record: Record) -> bool:
     if record.kind == AGENT:
         return False
     return any(record.capabilities.lists()) and record.protocol.era is None
+
+
+def warnings_of(record: Record) -> list[str]:
+    """What whoever registers ``record`` may not have thought of, each in a sentence."""
+    silent = record.endpoint.transport == "stdio" and not any(record.capabilities.lists())
+    return [_NOT_FOUND] if silent else []
 
 
 def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Posting:

@@ -16,7 +16,13 @@ from mcp_discovery.facade.documents.documents import DOCUMENTS
 from mcp_discovery.facade.http.body import beside_loop, read_object
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.registration.body import Posting, anonymous_holder, health_from, parse
+from mcp_discovery.facade.registration.body import (
+    Posting,
+    anonymous_holder,
+    health_from,
+    parse,
+    warnings_of,
+)
 from mcp_discovery.facade.registration.leased import Leased
 from mcp_discovery.facade.registration.permission import Claimant, known, other_holder
 from mcp_discovery.facade.registration.posted_entry import PostedEntry
@@ -48,7 +54,7 @@ async def post(request: web.Request) -> web.Response:
     address = client_of(request).address
     posting = await beside_loop(request, lambda: parse(body, remote=address))
     id = posting.record.id
-    created: dict[str, Any] = {"id": id}
+    created = _answer(posting.record)
     if posting.lease is not None and posting.lease.holder.public_id == facade.posted.holder.id:
         posting = dataclasses.replace(
             posting, lease=None
@@ -120,7 +126,7 @@ async def put(request: web.Request) -> web.Response:
             if kept_by.by != "facade" and entry.health.status is not Status.DOWN:
                 raise other_holder(id, kept_by)
             await register_posted(facade, posting, claimant, replace=True)
-    return json_response({"id": id})
+    return json_response(_answer(posting.record))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -360,6 +366,11 @@ def _not_held(facade: Facade, claimant: Claimant, id: str) -> Exception:
 
 
 # -- answers ----------------------------------------------------------------------------------
+
+
+def _answer(record: Record) -> dict[str, Any]:
+    warnings = warnings_of(record)
+    return {"id": record.id} | ({"warnings": warnings} if warnings else {})
 
 
 def _created(created: dict[str, Any]) -> web.Response:

@@ -196,6 +196,9 @@ class RegisteredServer(Shaped):
 
     id: Label
     holder: str | None = Field(None, description="The holder that a lease without one was given.")
+    warnings: list[str] | None = Field(
+        None, description="What may not be as it was meant, such as a command without capabilities."
+    )
 
 
 class Heartbeat(Shaped):

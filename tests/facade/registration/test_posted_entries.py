@@ -206,6 +206,21 @@ async def test_stdio_is_listed_and_not_dialled(ask: Client, plain: HealthServer)
     assert (await ask("GET", "/servers?transport=stdio")).ids == ["g"]
 
 
+async def test_a_command_that_names_nothing_is_registered_with_a_warning(ask: Client) -> None:
+    spec = {"name": "files", "id": "f", "command": "mcp-server"}
+    endpoint = {"name": "files-2", "endpoint": {"command": "mcp-server-2"}}
+    for method, path, body in (
+        ("POST", "/servers", spec),
+        ("PUT", "/servers/f", spec),
+        ("POST", "/connections", endpoint),
+    ):
+        (warning,) = (await ask(method, path, body)).json["warnings"]
+        assert warning.startswith("nobody finds it by its tools: it names none")
+        assert "--introspect" in warning and "sidecar --store URL -- COMMAND" in warning
+        found = await ask(method, path, body | {"capabilities": ["read"]})
+        assert found.status < 300 and "warnings" not in found.json
+
+
 async def test_posting_again_replaces_what_was_posted(ask: Client, plain: HealthServer) -> None:
     body = posted("a", plain.base_url, healthUrl=plain.health_url)
     await ask("POST", "/servers", body)
