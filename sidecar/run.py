@@ -18,6 +18,7 @@ import aiohttp
 
 from mcp_discovery.adapters.observed_store import observed
 from mcp_discovery.adapters.store import Store, new_holder
+from mcp_discovery.child import Child, ChildStartError
 from mcp_discovery.credential_files import read_again
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.health import utcnow
@@ -33,7 +34,6 @@ from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.access import Access
 from mcp_discovery.sidecar.address import AddressTrials
 from mcp_discovery.sidecar.advertise import Advertised
-from mcp_discovery.sidecar.child import Child, ChildStartError
 from mcp_discovery.sidecar.description import describe
 from mcp_discovery.sidecar.healthz import PortInUseError
 from mcp_discovery.sidecar.metrics import CountedAgentProbe, CountedProbe, SidecarFigures
@@ -345,8 +345,8 @@ class _Sidecar:
 async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, stop: Stop) -> int:
     """Runs a sidecar that speaks stdio to its server, and serves it over HTTP."""
     # A sidecar beside a server of HTTP does not pay for an HTTP server.
+    from mcp_discovery.program import Program
     from mcp_discovery.sidecar.bridge.bridge import Bridge
-    from mcp_discovery.sidecar.bridge.program import Program
     from mcp_discovery.sidecar.bridge.serving import BridgeListener, McpEndpoint
 
     program = Program(command=settings.command, grace=settings.child_grace)

@@ -282,12 +282,12 @@ def _effect(facade: Facade, posting: Posting) -> Literal["created", "replaced", 
 def _comparable(record: Record) -> dict[str, Any]:
     """The members by which two records of the same connection are compared.
 
-    Introspected members count only where the server is not introspected again.
+    Introspected members count only where the server is not introspected again, as no command is.
     """
     members = record.model_dump(include=set(Record.model_fields) - TOLD_BY_SERVER - {"started_at"})
     members[FIELD] = (record.model_extra or {}).get(FIELD)
     members["version"] = record.version
-    if record.protocol.era is None:
+    if record.protocol.era is None or record.endpoint.url is None:
         members["capabilities"] = record.capabilities.model_dump(exclude={"digest"})
     return members
 

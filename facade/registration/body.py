@@ -28,9 +28,9 @@ OWN_REASON = "says so itself"
 #: The statuses that a registrant may report.
 REPORTED = tuple(each.value for each in Status if each is not Status.QUARANTINED)
 #: What is said of a command that names nothing of what it offers.
-_NOT_FOUND = (
-    "nobody finds it by its tools: it names none, and a facade starts no command to read them; "
-    "let `mcp-discovery register FILE --introspect` start it once and read them, name them in "
+NAMES_NOTHING = (
+    "cannot be found by a tool: none is named, and a facade starts no command to read them; let "
+    "`mcp-discovery register FILE --introspect` start it once and read them, name them in "
     "capabilities, or serve it with `mcp-discovery sidecar --store URL -- COMMAND`"
 )
 #: What a body may carry beside the record. ``registeredAt`` is the facade's to say, unless a lease
@@ -70,7 +70,7 @@ def gives_capabilities(record: Record) -> bool:
 def warnings_of(record: Record) -> list[str]:
     """What whoever registers ``record`` may not have thought of, each in a sentence."""
     silent = record.endpoint.transport == "stdio" and not any(record.capabilities.lists())
-    return [_NOT_FOUND] if silent else []
+    return [f"{record.name} {NAMES_NOTHING}"] if silent else []
 
 
 def parse(body: Mapping[str, Any], *, remote: str, id: str | None = None) -> Posting:

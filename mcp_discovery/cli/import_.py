@@ -62,11 +62,14 @@ def import_(
     async def work() -> int:
         from mcp_discovery.adapters.store import StoreOptions
         from mcp_discovery.cli.facade_connection import token_of
+        from mcp_discovery.cli.introspection import say_what_names_nothing
 
         token = token_of(facade, facade_token, facade_token_file)
         credentials = StoreOptions(token=token, token_file=facade_token_file)
         report = await _post(facade, credentials, body, params, timeout)
         outcomes = _outcomes(report, body, dry=dry_run)
+        if any(each["outcome"] in ("created", "replaced") for each in outcomes):
+            say_what_names_nothing(_silent_commands(body["connections"]))
         _print(outcomes, json=json)
         found = {each["outcome"] for each in outcomes}
         if not found <= set(_EFFECTS):
@@ -141,6 +144,18 @@ def _outcomes(
         if isinstance(each, dict)
     }
     return sorted(outcomes, key=lambda each: order.get(each["id"], len(order)))
+
+
+def _silent_commands(connections: list[Any]) -> list[str]:
+    """The names of those that are commands and name nothing that they offer."""
+    return [
+        str(each.get("name"))
+        for each in connections
+        if isinstance(each, Mapping)
+        and isinstance(endpoint := each.get("endpoint"), Mapping)
+        and endpoint.get("command")
+        and not each.get("capabilities")
+    ]
 
 
 def _print(outcomes: list[dict[str, Any]], *, json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,10 +12,11 @@ from mcp_discovery.cli import options
 from mcp_discovery.cli.exit_codes import CHANGES, DONE, code_of, run
 from mcp_discovery.cli.terminal import line, say, say_json
 from mcp_discovery.errors import DiscoveryError, InvalidInputError, StoreError
+from mcp_discovery.plural import counted
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.remote.api import FacadeApi
-    from mcp_discovery.cli.register_plan import RegistrationPlan
+    from mcp_discovery.cli.register_plan import PlannedServer, PlannedServers, RegistrationPlan
 
 
 def register(
@@ -36,7 +37,22 @@ def register(
     allow_empty: bool = typer.Option(
         False, "--allow-empty", help="With --prune: FILE may name no server at all."
     ),
-    yes: bool = typer.Option(False, "--yes", "-y", help="On a terminal: do not ask."),
+    introspect: bool = typer.Option(
+        False,
+        "--introspect",
+        help="Start each command of FILE that names no capabilities once, on this machine, and "
+        "register what it offers. Shows the commands first, and asks.",
+    ),
+    introspect_timeout: float = typer.Option(
+        60.0,
+        parser=options.positive,
+        metavar="TIME",
+        show_default="1m",
+        help="How long each of these may take to start and to answer.",
+    ),
+    yes: bool = typer.Option(
+        False, "--yes", "-y", help="Do not ask: neither on a terminal nor before commands start."
+    ),
     facade: str = options.FACADE,
     json: bool = options.JSON,
     facade_token: str | None = options.FACADE_TOKEN,
@@ -51,7 +67,7 @@ def register(
 
     Example: {"name": "product-catalog", "url": "http://10.0.0.5:8000/mcp", "tags": ["products"]}
     """
-    from mcp_discovery.cli.register_plan import read_list
+    from mcp_discovery.cli.register_plan import asked, read_list
 
     if allow_empty and not prune:
         raise InvalidInputError("--allow-empty goes with --prune")
@@ -62,6 +78,7 @@ def register(
             "or give --source NAME"
         )
     ask = not (yes or json) and sys.stdin.isatty() and sys.stdout.isatty() and file != "-"
+    allowed = _allowed(wanted, file, ask=ask, yes=yes) if introspect else ()
 
     async def work() -> int:
         from mcp_discovery.cli.facade_connection import every_entry, facade_api
@@ -69,9 +86,11 @@ def register(
 
         async with facade_api(facade, facade_token, facade_token_file) as api:
             listed = await every_entry(api)
-            plan = compare(wanted, listed, prune=prune)
+            known = await asked(wanted, allowed, file, introspect_timeout)
+            plan = compare(known, listed, prune=prune)
             if not json:
                 _print_plan(plan)
+            _print_warnings(plan)
             refused = plan.refused[0].refused if plan.refused else None
             code = DONE if refused is None else code_of(refused)
             for each in plan.refused:
@@ -85,6 +104,28 @@ def register(
             return await _apply(api, plan, json=json) or code
 
     run(work())
+
+
+def _allowed(
+    wanted: PlannedServers, file: str, *, ask: bool, yes: bool
+) -> Collection[PlannedServer]:
+    """The servers of ``wanted`` whose commands may be started; raises :class:`InvalidInputError`
+    where nobody can be asked."""
+    from mcp_discovery.cli.introspection import command_line
+
+    commands = [each for each in wanted.servers if each.is_unasked]
+    if commands and not (ask or yes):
+        raise InvalidInputError(
+            f"--introspect starts {counted(len(commands), 'command')} of {file} on this machine, "
+            "and nobody is there to be asked; allow it with --yes"
+        )
+    allowed = []
+    for each in commands:
+        assert each.started is not None
+        say(line(f"{each.name}: {command_line(each.started)}"), err=True)
+        if yes or typer.confirm("Start it once?", err=True):
+            allowed.append(each)
+    return allowed
 
 
 async def _apply(api: FacadeApi, plan: RegistrationPlan, *, json: bool) -> int:
@@ -130,7 +171,9 @@ def _print_plan(plan: RegistrationPlan) -> None:
     """The plan as a diff, on standard error: standard output tells what was done."""
     for server in plan.added:
         assert server.record is not None
-        say(line(f"+ {server.name} at {server.record.endpoint.url or 'stdio'}"), err=True)
+        url = server.record.endpoint.url
+        where = ", which its clients start" if url is None else f" at {url}"
+        say(line(f"+ {server.name}{where}"), err=True)
     for server, differences in plan.changed:
         say(line(f"~ {server.name}"), err=True)
         for name, before, after in differences:
@@ -145,6 +188,13 @@ def _print_plan(plan: RegistrationPlan) -> None:
     counts += [f"{len(plan.pruned)} to remove"] if plan.pruned else []
     counts += [f"{len(plan.refused)} refused"] if plan.refused else []
     say(", ".join(counts) + ".", err=True)
+
+
+def _print_warnings(plan: RegistrationPlan) -> None:
+    from mcp_discovery.cli.introspection import say_what_names_nothing
+
+    posted = (*plan.added, *(each for each, _ in plan.changed))
+    say_what_names_nothing([each.name for each in posted if each.names_nothing])
 
 
 def _print_plan_json(plan: RegistrationPlan) -> None:

@@ -6,27 +6,57 @@ later and shorter, knows which of the servers that are listed were its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
+from mcp_discovery.cli.introspection import advice, introspect, program_of
+from mcp_discovery.cli.server_files import LOCAL, servers_of
 from mcp_discovery.document import KINDS
-from mcp_discovery.errors import DiscoveryError, InvalidInputError
-from mcp_discovery.probe.offer import FROM_CARD
+from mcp_discovery.errors import DiscoveryError, InvalidInputError, raise_all
+from mcp_discovery.facade.registration.body import gives_capabilities, parse, warnings_of
+from mcp_discovery.host_files import HostEntry, entries_in, read, servers_in
+from mcp_discovery.probe import Introspection
+from mcp_discovery.probe.offer import FROM_CARD, ServerOffer
 from mcp_discovery.record import AGENT, Record
 from mcp_discovery.record_fields import FROM_SERVER, GIVEN
 
+#: What is read from a command that is asked what it offers, beside its document.
+_DESCRIBED = ("capabilities", "protocol")
+#: So many commands are started at the same time.
+_AT_ONCE = 4
 #: Where a server's metadata names the file that it was registered from.
 MARK = "registered-from"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedServer:
-    """One server of a file: the body to post, and its record, or the error that refuses it."""
+    """One server of a file: the body to post, and its record, or the error that refuses it.
+
+    ``started`` is how its command is started on this machine, where it has one.
+    """
 
     body: Mapping[str, Any]
     record: Record | None
     refused: DiscoveryError | None
+    started: HostEntry | None = None
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether its command would have to be started to know what it offers."""
+        return (
+            self.started is not None
+            and self.record is not None
+            and not gives_capabilities(self.record)
+        )
+
+    @property
+    def names_nothing(self) -> bool:
+        """Whether nobody can find it by what it offers."""
+        return self.record is not None and bool(warnings_of(self.record))
 
     @property
     def name(self) -> str:
@@ -66,8 +96,6 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> P
     Raises :class:`InvalidInputError`; what is wrong with a single server is with that server. With
     ``empty`` there may be none.
     """
-    from mcp_discovery.cli.server_files import servers_of
-    from mcp_discovery.host_files import read
 
     content = read(file)
     if isinstance(content, dict) and "source" in content and "servers" in content:
@@ -81,7 +109,8 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> P
         )
     none = isinstance(content, dict) and content.get("servers", ...) in ([], None)
     bodies = [] if none and empty else servers_of(content, file)
-    servers = [_server(body, source) for body in bodies]
+    hosted = servers_in(entries_in(content) or {}).entries
+    servers = [_server(body, source, hosted) for body in bodies]
     seen: dict[str, int] = {}
     for number, each in enumerate(servers, start=1):
         if each.record is not None and (first := seen.setdefault(each.record.id, number)) != number:
@@ -92,17 +121,71 @@ def read_list(file: str, *, source: str | None = None, empty: bool = False) -> P
     return PlannedServers(servers, source)
 
 
-def _server(body: Mapping[str, Any], source: str | None) -> PlannedServer:
-    from mcp_discovery.facade.registration.body import parse
-
+def _server(
+    body: Mapping[str, Any], source: str | None, hosted: Mapping[str, HostEntry]
+) -> PlannedServer:
+    local = {key: each for key, each in body.items() if key in LOCAL}
+    body = {key: each for key, each in body.items() if key not in LOCAL}
     if source is not None:
         metadata = body.get("metadata") or {}
         if isinstance(metadata, Mapping):
             body = {**body, "metadata": {**metadata, MARK: source}}
     try:
-        return PlannedServer(body, parse(body, remote="").record, None)
+        record = parse(body, remote="").record
+        started = None
+        if record.endpoint.transport == "stdio":
+            command = {"command": record.endpoint.command, "args": list(record.endpoint.args)}
+            found = servers_in({record.name: command | local})
+            raise_all(found.refused.values())
+            started = hosted.get(record.name) or found.entries[record.name]
+        return PlannedServer(body, record, None, started)
     except DiscoveryError as error:
         return PlannedServer(body, None, error)
+
+
+async def asked(
+    wanted: PlannedServers, allowed: Collection[PlannedServer], file: str, timeout: float
+) -> PlannedServers:
+    """``wanted``, with what the commands of those that are ``allowed`` offer; each is started once
+    and has ``timeout`` seconds. One that cannot be asked is refused."""
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(server: PlannedServer) -> PlannedServer:
+        if server not in allowed or server.started is None:
+            return server
+        async with few:
+            try:
+                program, values = program_of(server.started, file)
+                found = await introspect(program, server.name, timeout, values)
+            except DiscoveryError as error:
+                what_to_do = advice(error, "--introspect-timeout")
+                error.args = ("; ".join(filter(None, (str(error), what_to_do))),)
+                return replace(server, refused=error)
+        return _filled(server, found)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(each)) for each in wanted.servers]
+    return replace(wanted, servers=[task.result() for task in tasks])
+
+
+def _filled(server: PlannedServer, found: Introspection) -> PlannedServer:
+    """``server`` with what it offers, and what it says of itself where its file does not."""
+    assert server.record is not None
+    offer, fields = ServerOffer(found), server.record.to_dict()
+    silent = {None, "", "0.0.0"}
+    said = {
+        name: value
+        for name, value in offer.said.items()
+        if name in FROM_SERVER and (not fields.get(name) or fields[name] in silent)
+    }
+    try:
+        record, _ = offer.record(fields | said)
+        document = orjson.loads(offer.document.canonical)
+    except DiscoveryError as error:
+        return replace(server, refused=error)
+    described = {name: record.to_dict()[name] for name in _DESCRIBED}
+    body = {**server.body, **said, **described, "document": document}
+    return replace(server, body=body, record=record)
 
 
 def compare(
@@ -116,14 +199,14 @@ def compare(
     plan = RegistrationPlan()
     there = {str(each.get("id")): each for each in listed}
     for server in wanted.servers:
-        if server.record is None:
+        if server.record is None or server.refused is not None:
             plan.refused.append(server)
             continue
         entry = there.get(server.record.id)
         if entry is None:
             plan.added.append(server)
         elif differences := list(_differences(server, entry)):
-            plan.changed.append((server, differences))
+            plan.changed.append((_as_known(server, entry), differences))
         else:
             plan.unchanged.append(server)
     if prune:
@@ -132,6 +215,17 @@ def compare(
             id for id, each in there.items() if id not in wanted_ids and _is_of(each, wanted.source)
         )
     return plan
+
+
+def _as_known(server: PlannedServer, entry: Mapping[str, Any]) -> PlannedServer:
+    """``server``, with what the same command was found to offer before where its file is silent."""
+    record = server.record
+    assert record is not None
+    if not server.names_nothing or entry.get("endpoint") != record.to_dict()["endpoint"]:
+        return server
+    known = {name: entry[name] for name in _DESCRIBED if entry.get(name)}
+    body = {**server.body, **known}
+    return replace(server, body=body, record=Record.parse(record.to_dict() | known))
 
 
 def _is_of(entry: Mapping[str, Any], source: str | None) -> bool:
@@ -156,8 +250,10 @@ def _differences(server: PlannedServer, entry: Mapping[str, Any]) -> Iterator[tu
         before, after = entry.get(name), wanted.get(name)
         if (before or None) != (after or None):
             yield name, before, after
+    if "document" in server.body and entry.get("protocol") != wanted.get("protocol"):
+        yield "protocol", entry.get("protocol"), wanted.get("protocol")
     if "capabilities" in server.body:
-        lists = KINDS.values()
+        lists = [*KINDS.values(), *(["digest"] if server.record.capabilities.digest else ())]
         before = {name: (entry.get("capabilities") or {}).get(name) or [] for name in lists}
         after = {name: (wanted.get("capabilities") or {}).get(name) or [] for name in lists}
         if before != after:

@@ -17,6 +17,10 @@ from mcp_discovery.record_fields import GIVEN, OBSERVED
 _ENTRY_FIELDS = DERIVED | {"endpoint", "health", *OBSERVED}
 #: Further fields of a posted server that are not part of its record.
 _POSTED_FIELDS = frozenset({"document", "holder", "takeover", "command", "args"})
+#: What may stand in a server's object itself instead of in its endpoint.
+_FLAT = frozenset({"url", "transport", "command", "args"})
+#: Members that say how a command is started on this machine, and are never sent.
+LOCAL = frozenset({"env", "envFile", "cwd"})
 
 
 def servers_of(content: Any, file: str) -> list[dict[str, Any]]:
@@ -41,7 +45,7 @@ def require_known(server: Mapping[str, Any], name: str) -> None:
 
     A facade passes over what it does not know, so that a misspelt member is lost without a word.
     """
-    known = sorted(_ENTRY_FIELDS.union(GIVEN, _POSTED_FIELDS))
+    known = sorted(_ENTRY_FIELDS.union(GIVEN, _POSTED_FIELDS, LOCAL))
     for key in server:
         if re.sub("_[a-z]", lambda found: found[0][1].upper(), key) not in known:
             near = nearest(key, known, cutoff=0.5)
@@ -60,19 +64,21 @@ def export_of(content: Any, file: str) -> dict[str, Any]:
 
 def _connection(server: Mapping[str, Any]) -> dict[str, Any]:
     """A server's object as a connection; what is not known is left to the facade to refuse."""
-    connection = {key: value for key, value in server.items() if key not in _ENTRY_FIELDS}
+    connection = {
+        key: value for key, value in server.items() if key not in _ENTRY_FIELDS | LOCAL | _FLAT
+    }
     endpoint = server.get("endpoint")
     if endpoint is None:
-        endpoint = {"url": server.get("url")}
-        if transport := server.get("transport"):
-            endpoint["transport"] = transport
+        endpoint = {key: server.get(key) for key in _FLAT}
     if isinstance(endpoint, Mapping):
         endpoint = {key: value for key, value in endpoint.items() if value not in (None, [], "")}
     connection["endpoint"] = endpoint
     offered, protocol = server.get("capabilities"), server.get("protocol")
     if isinstance(protocol, Mapping) and protocol.get("era"):
         connection["era"] = protocol["era"]
-    elif isinstance(offered, list):
+        if not (isinstance(endpoint, Mapping) and endpoint.get("command")):
+            offered = None  # what it offers is read anew
+    if isinstance(offered, list):
         connection["capabilities"] = offered
     elif isinstance(offered, Mapping):
         names = [

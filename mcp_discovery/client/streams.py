@@ -256,11 +256,11 @@ async def websocket_transport(
             async with to_session:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
-                        await _deliver(_regular(message.data), to_session.send)
+                        await _deliver(regular(message.data), to_session.send)
                     elif message.type is aiohttp.WSMsgType.ERROR:
                         too_big = aiohttp.WSCloseCode.MESSAGE_TOO_BIG
                         if getattr(message.data, "code", None) == too_big:
-                            exchanges.break_off(_oversized(exchanges, limit))
+                            exchanges.break_off(oversized(exchanges, limit))
 
         async def send() -> None:
             async with from_session:
@@ -274,14 +274,14 @@ async def websocket_transport(
         tasks.cancel_scope.cancel()
 
 
-def _regular(text: str) -> str:
+def regular(text: str) -> str:
     """``text``; a JSON-RPC error is made regular."""
     if glance(text[:_GLANCED].encode()).kind == "error" and (found := error_of(text)) is not None:
         return error_message(*found).decode()
     return text
 
 
-def _oversized(exchanges: Exchanges, limit: int) -> Exception:
+def oversized(exchanges: Exchanges, limit: int) -> Exception:
     """What became of those who wait; whose answer it was is known where only one does."""
     fault = OversizedAnswerError(limit)
     return fault if exchanges.only is not None else ConnectionError(f"an answer ended it: {fault}")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import httpx2
 from mcp.client import Transport
-from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, RequestId
 
@@ -30,11 +29,13 @@ from mcp_discovery.client.answers import (
 )
 from mcp_discovery.client.attempt import Attempt, Exchanges
 from mcp_discovery.client.settings import ClientSettings, Guard
+from mcp_discovery.client.stdio import stdio_transport
 from mcp_discovery.client.streams import sse_transport, tracked, websocket_transport
 from mcp_discovery.connection_errors import is_refused_handshake
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.glance import Glance, glance
 from mcp_discovery.instance import Instance
+from mcp_discovery.program import Program
 from mcp_discovery.tls_files import system_context
 from mcp_discovery.urls import wire_url
 
@@ -346,7 +347,8 @@ def transport_for(
             return tracked(found, exchanges, own=True)
         case "stdio":
             command, args, environment = settings.command_of(instance)
-            started = StdioServerParameters(command=command, args=args, env=environment)
-            return tracked(stdio_client(started), exchanges, own=True)
+            program = Program(command=(command, *args), env=environment or {})
+            found = stdio_transport(program, instance.id, exchanges, limit=limit)
+            return tracked(found, exchanges, own=True)
         case "a2a":
             raise InvalidInputError(f"{instance.id} is an A2A agent, which no MCP client can call")

@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.introspection import Introspection, encodable
-from mcp_discovery.probe.messages import quoted
+from mcp_discovery.quoted import quoted
 from mcp_discovery.record import url_problem
 
 #: The bindings of A2A's own that can be asked over HTTP.

@@ -25,8 +25,9 @@ from mcp_discovery.probe.introspection import (
     UnreadList,
     read_page,
 )
-from mcp_discovery.probe.messages import METHOD_NOT_FOUND, quoted
+from mcp_discovery.probe.messages import METHOD_NOT_FOUND
 from mcp_discovery.probe.wire import Budget
+from mcp_discovery.quoted import quoted
 
 Ask = Callable[[str, str | None], Awaitable[dict[str, Any]]]
 """Asks for a page: method, cursor (None for the first page)."""

@@ -19,6 +19,7 @@ import orjson
 from mcp_discovery.connection_errors import wants_tls
 from mcp_discovery.json_values import count_values
 from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswerError
+from mcp_discovery.quoted import quoted
 from mcp_discovery.version import installed_version
 
 MODERN: Final = "2026-07-28"
@@ -36,8 +37,6 @@ CLIENT_CAPABILITIES: Final[Mapping[str, Any]] = {"extensions": {SKILLS_EXTENSION
 
 #: The finding about a server that answers the request 1 with the id "1".
 IDS_AS_STRINGS: Final = "answers bear the requests' ids as strings instead of as numbers"
-
-_LONGEST_QUOTE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +227,6 @@ def status_error(
     if isinstance(decoded, dict) and decoded.get("jsonrpc") and decoded.get("error") is not None:
         return rpc_error(decoded["error"], method, status)
     return BadAnswerError(answer, status=status)
-
-
-def quoted(text: Any) -> str:
-    """Make what a server said fit for one line of bounded length."""
-    if not isinstance(text, str):
-        return ""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= _LONGEST_QUOTE else line[:_LONGEST_QUOTE] + "…"
 
 
 def strings(value: Any) -> tuple[str, ...]:

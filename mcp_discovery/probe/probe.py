@@ -262,7 +262,10 @@ class McpProbe(Probe):
             if self._wire.is_one_connection:
                 # The one connection may be dead without saying so; the next call opens another.
                 self._peer = None
-            raise NoAnswerError(timeout) from error
+            late = NoAnswerError(timeout)
+            await self._wire.explain(late)
+            late.conceal(self._secrets())
+            raise late from error
         except ProbeError as failure:
             self._peer_said_at = _LONG_AGO  # who answers next may be another
             if isinstance(failure, UnreachableError) and not self._wire.has_session:

@@ -80,8 +80,8 @@ from mcp_discovery.probe.errors import (
     ProbeError,
 )
 from mcp_discovery.probe.introspection import UnreadList
-from mcp_discovery.probe.messages import quoted
 from mcp_discovery.probe.wire import is_elsewhere
+from mcp_discovery.quoted import quoted
 
 #: The reason of a server that asks for credentials as its record announces.
 ASKS_FOR_CREDENTIALS = "answers, and asks for credentials as its record says"

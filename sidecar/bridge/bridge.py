@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from mcp_discovery.child import ChildStartError
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
+from mcp_discovery.program import Program
 from mcp_discovery.sidecar.bridge.connection import ChildConnection, Params
 from mcp_discovery.sidecar.bridge.greeting import Greeting, greet, initialize
-from mcp_discovery.sidecar.bridge.program import Program
-from mcp_discovery.sidecar.bridge.stdio_child import Ending, StdioChild
-from mcp_discovery.sidecar.child import ChildStartError
+from mcp_discovery.stdio_child import Ending, StdioChild
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Bridge:
     async def running(self) -> AsyncIterator[None]:
         """The process is kept running while the block runs.
 
-        Raises :class:`~mcp_discovery.sidecar.child.ChildStartError` where the command cannot be
+        Raises :class:`~mcp_discovery.child.ChildStartError` where the command cannot be
         run at all.
         """
         child = await StdioChild.start(self.program, self.name)

@@ -18,7 +18,7 @@ from mcp_discovery.mcp_messages import (
     notification,
     result,
 )
-from mcp_discovery.sidecar.bridge.stdio_child import ChildGoneError, Ending, StdioChild
+from mcp_discovery.stdio_child import ChildGoneError, Ending, StdioChild
 
 log = logging.getLogger(__name__)
 

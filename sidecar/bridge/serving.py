@@ -22,7 +22,7 @@ from mcp_discovery.mcp_responses import error_response
 from mcp_discovery.sidecar.bridge.bridge import Bridge
 from mcp_discovery.sidecar.bridge.legacy_clients import LegacyClients
 from mcp_discovery.sidecar.bridge.modern_clients import ModernClients
-from mcp_discovery.sidecar.bridge.stdio_child import LARGEST
+from mcp_discovery.stdio_child import LARGEST
 
 _METHODS: Final = "GET, POST, DELETE"
 

@@ -14,11 +14,11 @@ import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.adapters.store import Snapshot
+from mcp_discovery.child import Child
 from mcp_discovery.registrant.introspector import Introspector
 from mcp_discovery.registrant.registrar import Registrar
 from mcp_discovery.registrant.watcher import Watcher
 from mcp_discovery.sidecar import advertise, healthz
-from mcp_discovery.sidecar.child import Child
 from mcp_discovery.sidecar.run import run
 from mcp_discovery.sidecar.settings import SidecarSettings
 from tests.servers.process import McpServer

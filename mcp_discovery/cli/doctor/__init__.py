@@ -14,6 +14,11 @@ _STORE = "Which store to check as well"
 @options.with_credentials
 def doctor(
     context: typer.Context,
+    command: list[str] | None = typer.Argument(
+        None,
+        metavar="-- COMMAND",
+        help="Start this MCP server, which speaks stdio, once, and check it alone.",
+    ),
     facade: str = options.FACADE,
     facade_token: str | None = options.FACADE_TOKEN,
     facade_token_file: str | None = options.FACADE_TOKEN_FILE,
@@ -91,6 +96,9 @@ def doctor(
     A check that could not be made is said to be so, and never counts as passed. The exit code is 1
     when anything is wrong.
 
+    With a COMMAND, such as `-- npx -y @modelcontextprotocol/server-memory`, that alone is checked:
+    whether it is an MCP server over stdio, and why not.
+
     Try: mcp-discovery doctor --store consul://127.0.0.1:8500 --dns 127.0.0.1:8600 --server shop
     """
     from mcp_discovery.cli import logs
@@ -114,6 +122,7 @@ def doctor(
         dns=endpoint_of_dns(dns) if dns else None,
         dns_domain=dns_domain.strip(".") if dns_domain else None,
         tags=tuple(tag or ()),
+        command=tuple(command or ()),
         timeout=timeout,
     )
 

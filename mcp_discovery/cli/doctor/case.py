@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
@@ -71,6 +73,7 @@ class Case:
     dns: tuple[str, int] | None = None
     dns_domain: str | None = None
     tags: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
     timeout: float = 5.0
 
     @property
@@ -97,6 +100,12 @@ class Case:
         return facade_api(
             self.facade, self.facade_token, self.facade_token_file, timeout=self.timeout
         )
+
+    def bridge(self, command: Sequence[str], tags: Sequence[str], *options: str) -> str:
+        """The command line that serves ``command``, which speaks stdio, to agents."""
+        given = (*options, *(each for tag in tags for each in ("--tag", tag)))
+        store = ("--store", self.store or self.facade)
+        return f"`{shlex.join(('mcp-discovery', 'sidecar', *store, *given, '--', *command))}`"
 
     def domain_of(self, server: str | None) -> str | None:
         """The domain of DNS names of ``server``, or of all servers of the store; ``None`` where

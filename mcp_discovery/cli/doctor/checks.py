@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, wrong
 from mcp_discovery.cli.doctor.certificates import check_certificates
+from mcp_discovery.cli.doctor.command import check_command
 from mcp_discovery.cli.doctor.dns import check_dns
 from mcp_discovery.cli.doctor.facade import check_facade
 from mcp_discovery.cli.doctor.machine import check_clock, check_hosts
@@ -38,7 +39,7 @@ async def examine(case: Case, *, json: bool) -> int:
     """Makes every check and prints what it found; returns 1 when anything is wrong."""
     report = _json_report if json else _text_report()
     states: Counter[str] = Counter()
-    for name, check in CHECKS:
+    for name, check in (("command", check_command),) if case.command else CHECKS:
         async for finding in _guarded(check, case):
             states[finding.state] += 1
             report(name, finding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from mcp_discovery.cli.doctor.machine import is_address, resolvable
 from mcp_discovery.cli.facade_connection import get, instances_of
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
+from mcp_discovery.plural import counted
 from mcp_discovery.probe import (
     BadAnswerError,
     Introspection,
@@ -22,6 +24,7 @@ from mcp_discovery.probe import (
     probe_of,
     probing_session,
 )
+from mcp_discovery.probe.verdict import NOT_DIALLED
 from mcp_discovery.record import A2A
 from mcp_discovery.tls_files import TLSFiles
 
@@ -50,14 +53,17 @@ async def check_server(case: Case) -> AsyncIterator[DoctorFinding]:
         return
     healthy = [each for each in found if each["status"] == "healthy"]
     for each in found:
-        yield _health(each)
+        yield _health(case, each)
     # One that should answer says more than one that is known to be down.
     async for finding in _check_reachable(case, (healthy or found)[0]):
         yield finding
 
 
-def _health(entry: Entry) -> DoctorFinding:
+def _health(case: Case, entry: Entry) -> DoctorFinding:
     text = f"{entry['id']} is {entry['status']} since {entry['since']}: {entry['reason']}"
+    if entry["status"] == "degraded" and entry["reason"] == NOT_DIALLED:
+        named = len((entry.get("capabilities") or {}).get("tools") or ())
+        return unchecked(f"{text}; it names {counted(named, 'tool')}", _served(case, entry))
     match entry["status"]:
         case "healthy":
             return ok(text)
@@ -70,11 +76,22 @@ def _health(entry: Entry) -> DoctorFinding:
             return wrong(text, advice)
 
 
+def _served(case: Case, entry: Entry) -> str:
+    """What makes agents reach a command that is registered to be started by each of them."""
+    line = case.bridge(_command(entry), entry["tags"], "--name", entry["name"])
+    return f"to have it probed, and started once for all agents, run {line}"
+
+
+def _command(entry: Entry) -> tuple[str, ...]:
+    return (entry["endpoint"]["command"], *entry["endpoint"].get("args", ()))
+
+
 async def _check_reachable(case: Case, entry: Entry) -> AsyncIterator[DoctorFinding]:
     url = entry.get("url")
     if not url:
         why = f"{entry['id']} is started by its clients (stdio); it has no address to be reached at"
-        yield unchecked(why)
+        line = shlex.join(("mcp-discovery", "doctor", "--", *_command(entry)))
+        yield unchecked(why, f"check the command itself: `{line}`")
         return
     host, port = host_of(url)
     if not is_address(host):

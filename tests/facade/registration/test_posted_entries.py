@@ -215,7 +215,7 @@ async def test_a_command_that_names_nothing_is_registered_with_a_warning(ask: Cl
         ("POST", "/connections", endpoint),
     ):
         (warning,) = (await ask(method, path, body)).json["warnings"]
-        assert warning.startswith("nobody finds it by its tools: it names none")
+        assert warning.startswith(f"{body['name']} cannot be found by a tool")
         assert "--introspect" in warning and "sidecar --store URL -- COMMAND" in warning
         found = await ask(method, path, body | {"capabilities": ["read"]})
         assert found.status < 300 and "warnings" not in found.json

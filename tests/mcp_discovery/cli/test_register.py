@@ -174,7 +174,7 @@ def test_what_a_sidecar_keeps_is_never_pruned() -> None:
         {"id": "e"},
     ]
     wanted = PlannedServers(
-        [_server({"name": "n", "url": "http://h/mcp"}, "bootstrap")], "bootstrap"
+        [_server({"name": "n", "url": "http://h/mcp"}, "bootstrap", {})], "bootstrap"
     )
     assert compare(wanted, listed, prune=True).pruned == ["a"]
     assert compare(PlannedServers([], None), listed, prune=True).pruned == []

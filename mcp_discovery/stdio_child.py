@@ -10,17 +10,17 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from mcp_discovery.child import Child
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.probe.messages import quoted
-from mcp_discovery.sidecar.bridge.program import Program
-from mcp_discovery.sidecar.child import Child
+from mcp_discovery.program import Program
+from mcp_discovery.quoted import quoted
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +70,16 @@ class StdioChild:
     @classmethod
     async def start(cls, program: Program, name: str) -> StdioChild:
         """Starts a process of ``program``; raises
-        :class:`~mcp_discovery.sidecar.child.ChildStartError`."""
+        :class:`~mcp_discovery.child.ChildStartError`."""
         child = await Child.start(
             program.command, env=program.environment(), cwd=program.cwd, piped=True
         )
         return cls(child, name)
+
+    @property
+    def last_line(self) -> str:
+        """The last line so far of what it says of itself; empty where it said nothing."""
+        return self._last_line
 
     @property
     def pid(self) -> int:
@@ -101,14 +106,19 @@ class StdioChild:
 
         What is no message is logged and skipped.
         """
-        async for line in self._lines():
+        async for line in self.lines():
             message = _decoded(line)
             for each in message if isinstance(message, list) else [message]:
                 if isinstance(each, dict):
                     yield each
                 else:
-                    text = quoted(line[:500].decode("utf-8", "replace"))
-                    log.info("%s: no message on its output: %s", self._name, text)
+                    self.skip(line)
+
+    def skip(self, line: bytes) -> str:
+        """Logs ``line`` of its output, which is no message, and returns it as it was logged."""
+        text = quoted(line[:500].decode("utf-8", "replace"))
+        log.info("%s: no message on its output: %s", self._name, text)
+        return text
 
     async def ended(self) -> Ending:
         """Waits for the end of the process and for its last words."""
@@ -124,7 +134,8 @@ class StdioChild:
         self._errors.cancel()
         await asyncio.gather(self._errors, return_exceptions=True)
 
-    async def _lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """Each line of its output that is not blank, until it closes that."""
         assert self._process.stdout is not None
         buffer, scanned, skipping = bytearray(), 0, False
         while chunk := await self._process.stdout.read(_CHUNK):

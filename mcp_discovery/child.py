@@ -1,4 +1,4 @@
-"""The MCP server as a child process: started, signalled as a group, ended before the sidecar."""
+"""A command as a child process: started, signalled as a group, ended before this process."""
 
 from __future__ import annotations
 
@@ -59,9 +59,8 @@ class Child:
         """Starts ``command`` with the environment ``env``, by default what is not ours of this
         process's, in ``cwd``.
 
-        Its input and output are the sidecar's, or pipes where it is ``piped``. Must be called in
-        the main thread, as the child's end is bound to that of the thread that started it. Raises
-        :class:`ChildStartError`.
+        Its input and output are this process's, or pipes where it is ``piped``. It is killed when
+        the thread that called this ends. Raises :class:`ChildStartError`.
         """
         program = command[0]
         if env is None:
@@ -117,7 +116,7 @@ class Child:
 
 
 def _dies_with_us() -> Callable[[], None] | None:
-    """What the child does before it becomes the server: asks to be killed when the sidecar dies.
+    """What the child does before it becomes the server: asks to be killed when we die.
 
     Without it a server would outlive a sidecar that was killed, and nobody would watch it.
     """

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: What every program is given of the sidecar's environment: where its files and tools are, and
-#: which language it speaks. Nothing else: the sidecar's holds credentials.
+#: What every program is given of our environment: where its files and tools are, and which language
+#: it speaks. Nothing else: ours holds credentials.
 INHERITED = (
     "PATH",
     "HOME",

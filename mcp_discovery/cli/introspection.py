@@ -1,0 +1,81 @@
+"""Commands that speak MCP over stdio, started once from the shell and asked what they offer."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from mcp_discovery.child import ChildStartError
+from mcp_discovery.cli.terminal import line, say
+from mcp_discovery.errors import DiscoveryError, InvalidInputError
+from mcp_discovery.facade.registration.body import NAMES_NOTHING
+from mcp_discovery.host_files import HostEntry
+from mcp_discovery.host_variables import HostVariables
+from mcp_discovery.probe import BadAnswerError, Introspection, NoAnswerError
+from mcp_discovery.probe.stdio import StdioProbe
+from mcp_discovery.program import Program
+
+#: How programs say that they want a terminal.
+_TERMINAL = re.compile(r"\b(tty|terminal)\b|inappropriate ioctl|curses", re.IGNORECASE)
+#: What is shorter is not blanked in messages: it would be found in any.
+_SHORTEST_SECRET = 4
+
+
+def command_line(entry: HostEntry) -> str:
+    """The command of ``entry`` as a shell takes it, with references as they stand there."""
+    return shlex.join((entry.command or "", *entry.args))
+
+
+def program_of(entry: HostEntry, file: str) -> tuple[Program, Collection[str]]:
+    """What runs ``entry`` of ``file``, filled in from the environment, and the values of that.
+
+    Raises :class:`~mcp_discovery.errors.InvalidInputError` where a variable is not set, or a secret
+    stands there in clear.
+    """
+    filled = HostVariables(Path(file), os.environ).filled(entry)
+    program = Program(command=(filled.command or "", *filled.args), env=filled.env, cwd=filled.cwd)
+    pairs = zip(entry.args, filled.args, strict=True)
+    return program, {after for before, after in pairs if after != before} | {*filled.env.values()}
+
+
+async def introspect(
+    program: Program, name: str, timeout: float, secrets: Collection[str] = ()
+) -> Introspection:
+    """Starts ``program``, and reads what it offers within ``timeout`` seconds; it has ended then.
+
+    ``secrets`` are blanked in errors. Raises :class:`~mcp_discovery.child.ChildStartError` and
+    :class:`~mcp_discovery.probe.ProbeError`.
+    """
+    concealed = [each for each in secrets if len(each) >= _SHORTEST_SECRET]
+    probe = StdioProbe(program, name, secrets=lambda: concealed)
+    try:
+        return await probe.introspect(timeout)
+    finally:
+        await probe.close()
+
+
+def advice(error: DiscoveryError, longer: str) -> str:
+    """What to do about a command that :func:`introspect` could not ask; ``longer`` names the option
+    that gives it more time. Empty where ``error`` says so itself."""
+    if isinstance(error, ChildStartError | InvalidInputError):
+        return ""
+    if _TERMINAL.search(str(error)):
+        return "start it by what makes it an MCP server over stdio: a client gives it no terminal"
+    if isinstance(error, NoAnswerError):
+        return (
+            f"give it longer with {longer}, and where it waits for a login or an answer, run it by "
+            "hand first"
+        )
+    if isinstance(error, BadAnswerError):
+        return "see its own log, and that it is an MCP server over stdio"
+    return "see that it is an MCP server over stdio, and which arguments and variables it wants"
+
+
+def say_what_names_nothing(names: Sequence[str]) -> None:
+    """Says of the servers with these ``names``, if any, why nobody finds them."""
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        say(line(f"{', '.join(names[:3])}{more} {NAMES_NOTHING}"), err=True)
