@@ -25,7 +25,7 @@ from mcp_discovery.facade.access.audit.recorded_store import recorded
 from mcp_discovery.facade.access.auth_file import Policy, follow
 from mcp_discovery.facade.access.authentication import FileAuthentication
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
-from mcp_discovery.facade.access.front_door import FrontDoor
+from mcp_discovery.facade.access.front_door import FacadeDoor
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
 from mcp_discovery.facade.access.lifetime import CredentialLifetimes, note_stream
 from mcp_discovery.facade.access.list_parts import PARTS, ListParts
@@ -313,10 +313,10 @@ def _reshape(request: web.Request, response: web.StreamResponse) -> None:
     reshape_refusal(request, response)
 
 
-def _front_door(options: FacadeOptions) -> FrontDoor:
+def _front_door(options: FacadeOptions) -> FacadeDoor:
     mcp = PATH, gateway.PATH
     reading = ard_registry.READING if options.registry_cors else ()
-    return FrontDoor(
+    return FacadeDoor(
         options.allowed_hosts, options.cors_origins, mcp, options.public_url, reading=reading
     )
 
@@ -324,7 +324,7 @@ def _front_door(options: FacadeOptions) -> FrontDoor:
 def _guard(
     app: web.Application,
     outermost: OutermostMiddleware,
-    front_door: FrontDoor,
+    front_door: FacadeDoor,
     options: FacadeOptions,
     policy: FollowedFiles[Policy] | None,
     refused: RefusedCredentials,

@@ -1,92 +1,24 @@
-"""The front door: for which hosts the facade answers, and which web pages may ask.
-
-A browser sends what any page says to any address that it reaches, in the name of the person before
-it. It tells the page by ``Origin`` and ``Sec-Fetch-Site``, which pages cannot write; and a page
-whose own name was made to resolve to this facade (DNS rebinding) is told by ``Host``.
-"""
+"""The facade's front door: see :mod:`mcp_discovery.front_door`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from urllib.parse import urlsplit
+from collections.abc import Iterable
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
-from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import Handler, ProblemError
-from mcp_discovery.http_listener import Connection
+from mcp_discovery.front_door import FrontDoor, NotAdmittedError
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[^\s:/?#\[\]@\\]{1,253}?)\.?(?::\d{0,5})?", re.ASCII)
-_NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?|\*", re.ASCII)
 #: Methods that change nothing.
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
-#: Whether a load balancer's health check asks.
-_HEALTH = frozenset(("/health", "/ready"))
-#: What a browser says of requests of the facade's own pages, and of those of nobody's.
-_OWN_SITES = frozenset(("same-origin", "none"))
-#: The longest path, in characters: it comes back in answers.
-_LONGEST_PATH = 8192
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-def host_name(host: str) -> str:
-    """The name in ``host``, without its port and in lower case; ``""`` for what is no host."""
-    found = _HOST.fullmatch(host)
-    return "" if found is None else found[1].lower()
+class FacadeDoor(FrontDoor):
+    """The front door of a facade.
 
-
-class AllowedHosts:
-    """The hosts that a facade answers for: all IP addresses, ``localhost`` and names below it, and
-    ``names``, of which ``*.example.com`` are all below that one and ``*`` are all.
-
-    An address cannot be rebound, and nobody else's name is among those that an operator gives.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        given = {each.lower().rstrip(".") for each in names}
-        raise_all(
-            InvalidInputError(
-                f"--allowed-host {each[:100]!r} is no host; write a name alone, such as "
-                "facade.example.com or *.example.com, or * for all"
-            )
-            for each in sorted(given)
-            if _NAME.fullmatch(each) is None
-        )
-        self._all = "*" in given
-        self._names = {each for each in given if "*" not in each} | {"localhost"}
-        below = {each[1:] for each in given if each.startswith("*.")}
-        self._below = (".localhost", *sorted(below))
-        self.names = lru_cache(1024)(self._is_named)
-
-    def allows(self, host: str) -> bool:
-        """Whether ``host``, with or without a port, is one of them."""
-        return self._all or self.names(host)
-
-    def _is_named(self, host: str) -> bool:
-        """The same, of those that were not allowed by ``*``."""
-        if not (name := host_name(host)):
-            return False
-        try:
-            if name.startswith("["):
-                return bool(IPv6Address(name[1:-1]))
-            IPv4Address(name)
-        except AddressValueError:
-            return name in self._names or name.endswith(self._below)
-        return True
-
-
-class FrontDoor:
-    """Refuses requests for hosts that are not allowed, and those of foreign pages that would change
-    something, open a WebSocket or speak MCP.
-
-    ``origins`` are those of the pages that may ask, ``*`` for all; ``mcp`` the paths of MCP
-    endpoints; ``public_url`` where clients reach the facade; ``reading`` the paths of what is
-    posted to and only reads, which all pages may. What a page merely reads needs no
-    refusal: its browser shows it nothing unless CORS says so.
+    ``hosts``, ``origins`` and ``public_url`` are as in :class:`FrontDoor`. ``mcp`` are the paths of
+    MCP endpoints; ``reading`` the paths of what is posted to and only reads, which all pages may.
     """
 
     def __init__(
@@ -98,93 +30,28 @@ class FrontDoor:
         *,
         reading: Iterable[str] = (),
     ) -> None:
-        public = urlsplit(public_url or "")
-        self._public = f"{public.scheme}://{public.netloc.rpartition('@')[2]}".lower()
-        self._hosts = AllowedHosts([*hosts, *filter(None, [public.hostname])])
-        self._origins = frozenset(origins)
+        super().__init__(hosts, origins, public_url, what="facade")
         self._mcp = frozenset(mcp)
         self._reading = frozenset(reading)
 
     @web.middleware
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Raises :class:`ProblemError` (400, 403, 421 or 503) for what is refused."""
-        self._check(request)
+        """Raises :class:`ProblemError` for what is refused."""
+        try:
+            self.check(request)
+        except NotAdmittedError as error:
+            raise ProblemError(error.status, error.kind, str(error), **error.facts) from None
         return await handler(request)
 
-    def _check(self, request: web.Request) -> None:
-        connection = request.protocol
-        if (
-            isinstance(connection, Connection)
-            and (why := connection.place.over) is not None
-            and request.path not in _HEALTH
-        ):
-            raise ProblemError(503, "too-many-connections", why)
-        headers = request.headers
-        hosts = headers.getall("Host", ())
-        if len(hosts) != 1 and (hosts or request.version >= HttpVersion11):
-            detail = f"there are {len(hosts)} Host headers; send one, as HTTP/1.1 wants (RFC 9112)"
-            raise ProblemError(400, "bad-host", detail)
-        # That of a target in absolute form goes before the header (RFC 9112, 3.2.2).
-        for host in hosts:
-            self._require_allowed(host)
-        if (asked := request.host) not in hosts:
-            self._require_allowed(asked)
-        if len(request.rel_url.raw_path) > _LONGEST_PATH:
-            detail = f"the path is longer than {_LONGEST_PATH:,} characters"
-            raise ProblemError(414, "path-too-long", detail)
-        origins, sites = headers.getall("Origin", ()), headers.getall("Sec-Fetch-Site", ())
-        if origins or sites:
-            self._check_page(request, origins, sites)
+    def client_of(self, request: web.Request) -> tuple[str, str]:
+        """As the trusted proxies say."""
+        client = client_of(request)
+        return client.scheme, client.host
 
-    def _require_allowed(self, host: str) -> None:
-        if not self._hosts.allows(host):
-            name = host[:100].encode("ascii", "backslashreplace").decode()
-            detail = (
-                f"this facade does not answer for the host {name}; start it with --allowed-host "
-                "and that name if it is meant to"
-            )
-            raise ProblemError(421, "foreign-host", detail, host=name)
-
-    def _check_page(
-        self, request: web.Request, origins: Sequence[str], sites: Sequence[str]
-    ) -> None:
-        allowed = self._origins
-        if not self._is_guarded(request) or "*" in allowed:
-            return
-        if origins and allowed.issuperset(origins):
-            return
-        # Browsers send one of each; of what something on the way has added, each has to be right.
-        foreign = next((each for each in origins if not self._is_own(request, each)), None)
-        if foreign is not None:
-            page = f"pages of {foreign[:100]!r}"
-        elif not _OWN_SITES.issuperset(sites):
-            page = f"pages of other sites (Sec-Fetch-Site: {', '.join(sites)[:100]})"
-        else:
-            return
-        detail = f"{page} may not ask here; start the facade with --cors-origin for those that may"
-        raise ProblemError(403, "foreign-origin", detail)
-
-    def _is_guarded(self, request: web.Request) -> bool:
+    def is_guarded(self, request: web.Request) -> bool:
+        """What changes something, opens a WebSocket or speaks MCP."""
         resource = request.match_info.route.resource
         path = "" if resource is None else resource.canonical
         if request.method not in _SAFE or "Upgrade" in request.headers:
             return path not in self._reading
         return path in self._mcp
-
-    def _is_own(self, request: web.Request, origin: str) -> bool:
-        """Whether a page of ``origin`` came from this facade: from the host that it asks now, which
-        is one of its own, and not one that merely any name was allowed to be."""
-        scheme, found, host = origin.lower().partition("://")
-        if not found or scheme not in _DEFAULT_PORTS:
-            return False
-        if f"{scheme}://{host}" == self._public:
-            return True
-        if scheme == "http" and client_of(request).scheme == "https":
-            return False  # whoever is on the way can be a page of that one
-        if host == self._public.partition("://")[2]:
-            return False  # the same host by another scheme: whoever can read or change that one
-        port = _DEFAULT_PORTS[scheme]
-        asked = (request.host, client_of(request).host)
-        return any(
-            self._hosts.names(each) and each.lower().removesuffix(port) == host for each in asked
-        )

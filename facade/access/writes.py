@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from mcp_discovery.errors import InvalidInputError, raise_all
-from mcp_discovery.facade.access.front_door import host_name
 from mcp_discovery.facade.access.rights import Need, Verb
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.front_door import host_name
 
 #: What changes the list, what is probed, or how servers are ranked. ``admin`` is not among them: it
 #: shows what concerns the facade itself, such as its metrics, and changes nothing of the list.

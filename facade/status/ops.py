@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mcp_discovery.facade.access.front_door import FrontDoor
+from mcp_discovery.facade.access.front_door import FacadeDoor
 from mcp_discovery.facade.access.parts import PartSet, given_parts
 from mcp_discovery.facade.http.client_address import TRUSTED_PROXIES
 from mcp_discovery.facade.http.metrics import METRICS
@@ -19,7 +19,7 @@ OPS = web.AppKey("ops", web.Application)
 
 
 def ops_app(
-    app: web.Application, outermost: OutermostMiddleware, front_door: FrontDoor, parts: PartSet
+    app: web.Application, outermost: OutermostMiddleware, front_door: FacadeDoor, parts: PartSet
 ) -> web.Application:
     """Answers from the state of ``app``, for the hosts that it answers for, by all ``parts`` of it.
     Nobody is asked for a credential: what may reach its port is decided by the network.

@@ -337,7 +337,6 @@ def _exit_code_of(serve: Callable[[], int]) -> int:
 def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     """What the command's parameters say; raises :class:`InvalidInputError`."""
     from mcp_discovery.adapters.stores import kind_of
-    from mcp_discovery.facade.access.front_door import AllowedHosts
     from mcp_discovery.facade.access.limits_section import limits_of_options
     from mcp_discovery.facade.access.quota_stores import store_url
     from mcp_discovery.facade.access.writes import ReadOnlyHosts
@@ -347,6 +346,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     from mcp_discovery.facade.http.cors import Cors
     from mcp_discovery.facade.options import FacadeOptions
     from mcp_discovery.facade.registry.server_json import Addresses
+    from mcp_discovery.front_door import AllowedHosts
     from mcp_discovery.listener_tls import ListenerTLS
     from mcp_discovery.listening import is_loopback
     from mcp_discovery.query.embedding import chosen

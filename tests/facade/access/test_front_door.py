@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from mcp_discovery.errors import InvalidInputError
-from mcp_discovery.facade.access.front_door import AllowedHosts
 from mcp_discovery.facade.app import OPERATIONS
+from mcp_discovery.front_door import AllowedHosts
 from tests.facade.harness import Client, leased, served
 from tests.mcp_discovery.raw_http import answer
 
