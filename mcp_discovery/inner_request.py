@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -58,59 +58,73 @@ class ResponseSink(AbstractStreamWriter):
         return
 
 
-async def inner_request(
-    outer: web.Request, method: str, headers: CIMultiDict[str], body: bytes, sink: ResponseSink
-) -> None:
-    """Asks the application of ``outer`` for the same path, as the same client; ``sink`` takes the
-    response.
+class InnerRequests:
+    """Asks the application of ``outer`` for the same path, as the same client, also when that has
+    left by then."""
 
-    ``headers`` are all that it has. Cancelling it is for the application as if the client left.
-    """
-    loop = asyncio.get_running_loop()
-    connection = _InnerConnection(outer, sink)
-    payload = EMPTY_PAYLOAD
-    given = headers.copy()
-    if body:
-        payload = StreamReader(connection, 2**16, loop=loop)
-        payload.feed_data(body)
-        payload.feed_eof()
-        given["Content-Length"] = str(len(body))
-    task = asyncio.current_task()
-    assert task is not None
-    url = outer.rel_url
-    message = RawRequestMessage(
-        method=method,
-        path=url.raw_path_qs,
-        version=HttpVersion11,
-        headers=CIMultiDictProxy(given),
-        raw_headers=(),
-        should_close=False,
-        compression=None,
-        upgrade=False,
-        chunked=False,
-        url=url,
-    )
-    request = web.Request(
-        message,
-        payload,
-        cast(web.RequestHandler, connection),
-        sink,
-        task,
-        loop,
-        client_max_size=outer.client_max_size,
-    )
-    # What the server of the application calls for each request, too.
-    try:
-        response = await outer.app._handle(request)
-        await response.prepare(request)
-        await response.write_eof()
-    except web.HTTPException as error:
-        await error.prepare(request)
-        await error.write_eof()
-    except ConnectionError:
-        sink.broken = True
-    finally:
-        connection.transport.over = True
+    def __init__(self, outer: web.Request) -> None:
+        self._outer = outer
+        transport, connection = outer.transport, outer.protocol
+        self.ssl_context, self.peername = connection.ssl_context, connection.peername
+        self.sockname = connection.sockname
+        #: What is known of the client's connection.
+        self.extra = {
+            name: None if transport is None else transport.get_extra_info(name)
+            for name in ("peername", "sockname", "sslcontext", "ssl_object", "peercert", "cipher")
+        }
+
+    async def ask(
+        self, method: str, headers: CIMultiDict[str], body: bytes, sink: ResponseSink
+    ) -> None:
+        """Has ``sink`` take the response; ``headers`` are all that the request has.
+
+        Cancelling it is for the application as if the client left.
+        """
+        loop = asyncio.get_running_loop()
+        outer, connection = self._outer, _InnerConnection(self, sink)
+        payload = EMPTY_PAYLOAD
+        given = headers.copy()
+        if body:
+            payload = StreamReader(connection, 2**16, loop=loop)
+            payload.feed_data(body)
+            payload.feed_eof()
+            given["Content-Length"] = str(len(body))
+        task = asyncio.current_task()
+        assert task is not None
+        url = outer.rel_url
+        message = RawRequestMessage(
+            method=method,
+            path=url.raw_path_qs,
+            version=HttpVersion11,
+            headers=CIMultiDictProxy(given),
+            raw_headers=(),
+            should_close=False,
+            compression=None,
+            upgrade=False,
+            chunked=False,
+            url=url,
+        )
+        request = web.Request(
+            message,
+            payload,
+            cast(web.RequestHandler, connection),
+            sink,
+            task,
+            loop,
+            client_max_size=outer.client_max_size,
+        )
+        # What the server of the application calls for each request, too.
+        try:
+            response = await outer.app._handle(request)
+            await response.prepare(request)
+            await response.write_eof()
+        except web.HTTPException as error:
+            await error.prepare(request)
+            await error.write_eof()
+        except ConnectionError:
+            sink.broken = True
+        finally:
+            connection.transport.over = True
 
 
 class _InnerConnection(BaseProtocol):
@@ -118,26 +132,20 @@ class _InnerConnection(BaseProtocol):
 
     max_field_size, max_headers = 8190, 128
 
-    def __init__(self, outer: web.Request, sink: ResponseSink) -> None:
+    def __init__(self, client: InnerRequests, sink: ResponseSink) -> None:
         super().__init__(asyncio.get_running_loop())
         self._upgraded = True  # so that nothing parses what the body's reader holds back
-        self.transport: _InnerTransport = _InnerTransport(outer, sink)
-        real = outer.protocol
-        self.ssl_context, self.peername = real.ssl_context, real.peername
-        self.sockname = real.sockname
+        self.transport: _InnerTransport = _InnerTransport(client, sink)
+        self.ssl_context, self.peername = client.ssl_context, client.peername
+        self.sockname = client.sockname
 
 
 class _InnerTransport(asyncio.Transport):
-    def __init__(self, outer: web.Request, sink: ResponseSink) -> None:
-        super().__init__()
-        self._outer = outer
+    def __init__(self, client: InnerRequests, sink: ResponseSink) -> None:
+        super().__init__(client.extra)
         self._sink = sink
         #: Whether the request is answered, or given up.
         self.over = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        real = self._outer.transport
-        return default if real is None else real.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
         return self.over or self._sink.broken

@@ -20,7 +20,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 
 from mcp_discovery.glance import glance
-from mcp_discovery.inner_request import ResponseSink, inner_request
+from mcp_discovery.inner_request import InnerRequests, ResponseSink
 from mcp_discovery.json_values import count_values
 from mcp_discovery.mcp_messages import (
     INTERNAL_ERROR,
@@ -110,6 +110,7 @@ class WebSocketFront:
         self._ping = ping
         self._write_timeout = write_timeout
         self._open: set[_SocketConversation] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def __len__(self) -> int:
@@ -129,7 +130,12 @@ class WebSocketFront:
                 await conversation.stop(0)
             await conversation.run()
         finally:
+            # A client that leaves may end this task, too.
+            ending = asyncio.create_task(conversation.end(), name="the end of a socket")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
             self._open.discard(conversation)
+            await asyncio.shield(ending)
         return socket
 
     async def close(self, grace: float) -> None:
@@ -137,6 +143,8 @@ class WebSocketFront:
         ``grace`` seconds at the latest."""
         self._closed = True
         await asyncio.gather(*(each.stop(grace) for each in self._open))
+        if self._ending:
+            await asyncio.wait(list(self._ending))
 
 
 class _SocketMessage(NamedTuple):
@@ -189,6 +197,7 @@ class _SocketConversation:
         self, request: web.Request, socket: web.WebSocketResponse, write_timeout: float
     ) -> None:
         self._request = request
+        self._inner = InnerRequests(request)
         self._socket = socket
         self._write_timeout = write_timeout
         self._headers = CIMultiDict(
@@ -216,7 +225,7 @@ class _SocketConversation:
     # -- from the client ------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Receives until the client leaves; what is under way ends with it, and its session."""
+        """Receives until the client leaves; :meth:`end` is to be called then."""
         errors = 0
         try:
             while errors < _MOST_ERRORS:
@@ -236,8 +245,6 @@ class _SocketConversation:
             await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=why)
         except ConnectionError:
             pass  # it has left, or does not read
-        finally:
-            await self._end()
 
     async def _take(self, message: _SocketMessage) -> None:
         id = message.id
@@ -359,7 +366,7 @@ class _SocketConversation:
         if answer.after:
             own["Last-Event-ID"] = answer.after
         try:
-            await inner_request(self._request, method, own, body, answer)
+            await self._inner.ask(method, own, body, answer)
             await answer.finish()
         finally:
             answer.let_go()
@@ -402,7 +409,8 @@ class _SocketConversation:
             await asyncio.wait(list(self._under_way.values()), timeout=grace)
         await self._socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server stops")
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
+        """Ends what is under way, and the session."""
         tasks = [*self._tasks, *filter(None, [self._listening])]
         for task in tasks:
             task.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -20,10 +20,16 @@ from mcp_discovery.mcp_messages import (
 )
 from mcp_discovery.mcp_responses import error_response
 from mcp_discovery.sidecar.bridge.bridge import Bridge
+from mcp_discovery.sidecar.bridge.exchange import PING_INTERVAL, WRITE_TIMEOUT
 from mcp_discovery.sidecar.bridge.legacy_clients import LegacyClients
 from mcp_discovery.sidecar.bridge.modern_clients import ModernClients
 from mcp_discovery.stdio_child import LARGEST
 
+if TYPE_CHECKING:
+    from mcp_discovery.websocket_front import WebSocketFront
+
+#: Seconds that what the clients of WebSockets wait for may take when it stops.
+_GRACE: Final = 1.0
 _METHODS: Final = "GET, POST, DELETE"
 
 
@@ -34,6 +40,7 @@ class McpEndpoint:
         self.bridge = bridge
         self.legacy = LegacyClients(bridge, each)
         self._modern = ModernClients(bridge)
+        self._sockets: WebSocketFront | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """The response to any request."""
@@ -45,7 +52,15 @@ class McpEndpoint:
             detail = f"the body is over the limit of {LARGEST} bytes"
             return error_response(None, JsonRpcError(INVALID_REQUEST, detail, status=413))
 
+    async def close(self) -> None:
+        """Ends all sessions and sockets."""
+        if self._sockets is not None:
+            await self._sockets.close(_GRACE)
+        await self.legacy.close()
+
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET" and "Upgrade" in request.headers:
+            return await self._serve_socket(request)
         if is_modern(request):
             if request.method == "POST":
                 return await self._modern.post(request, await _body(request))
@@ -58,6 +73,17 @@ class McpEndpoint:
             case "DELETE":
                 return await self.legacy.delete(request)
         return web.Response(status=405, headers={"Allow": _METHODS})
+
+    async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
+        """Speaks over a WebSocket, each message as a request of its own."""
+        # Imported here: most bridges never see one.
+        from mcp_discovery.websocket_front import WebSocketFront, handshake_fault
+
+        if (fault := handshake_fault(request)) is not None:
+            raise JsonRpcError(INVALID_REQUEST, fault, status=400)
+        if self._sockets is None:
+            self._sockets = WebSocketFront(ping=PING_INTERVAL, write_timeout=WRITE_TIMEOUT)
+        return await self._sockets.serve(request)
 
 
 async def _body(request: web.Request) -> Any:
@@ -96,7 +122,7 @@ class BridgeListener:
                 yield
         finally:
             for endpoint in self.endpoints.values():
-                await endpoint.legacy.close()
+                await endpoint.close()
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

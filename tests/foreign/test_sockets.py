@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from aiohttp import web
 from playwright.async_api import Page
@@ -14,7 +11,7 @@ from playwright.async_api import Page
 from tests.browser import chromium
 from tests.facade.gateway.conftest import replicas
 from tests.facade.harness import Client, served
-from tests.foreign.programs import NODE, NPM
+from tests.foreign.socket_client import by_typescript
 
 #: What a page does: it opens a socket, asks, and tells what came, or with which code it was closed.
 ASK = """async ([url, protocol, ...messages]) => {
@@ -47,21 +44,6 @@ def socket_url(ask: Client) -> str:
 
 def call(id: int, method: str, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
-
-
-async def by_typescript(url: str, tool: str, **arguments: Any) -> dict[str, Any]:
-    """What the TypeScript SDK's client tells; see ``socket_client.cjs``."""
-    script = Path(__file__).parent / "socket_client.cjs"
-    client = await asyncio.create_subprocess_exec(
-        *("/usr/bin/env", f"NODE_PATH={NPM}", NODE, script, url, tool),
-        orjson.dumps(arguments).decode(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, errors = await client.communicate()
-    assert client.returncode == 0, errors.decode()
-    found: dict[str, Any] = orjson.loads(said)
-    return found
 
 
 async def ask_in_page(page: Page, url: str, *messages: Any, protocol: str = "mcp") -> Any:
