@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, TypeAlias
 from mcp_discovery.adapters.observed_store import Tally
 from mcp_discovery.adapters.store import CredentialsEnd
 from mcp_discovery.errors import StoreFault
-from mcp_discovery.health import Health, Status
+from mcp_discovery.health import Health, Load, Status
 from mcp_discovery.probe import A2aProbe, McpProbe, Probe, ProbeError
 from mcp_discovery.probe.handshake import Renewal
-from mcp_discovery.sidecar.process_figures import ProcessUse
+from mcp_discovery.sidecar.process_figures import ProcessFigures
 from mcp_discovery.tls_files import CERTIFICATE_METRICS, certificates_in_use
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -72,14 +72,16 @@ class Histogram:
 class SidecarFigures:
     """What one sidecar has counted.
 
-    ``health`` and ``instance`` (server name and instance id) are set when they are known; ``use``
-    tells what its child's processes use, ``beside`` gives further figures.
+    ``health`` and ``instance`` (server name and instance id) are set when they are known;
+    ``beside`` gives further figures.
     """
 
     def __init__(self) -> None:
         self._tally = Tally(*_RENEWALS)
         self._answered = Histogram()
-        self.use: Callable[[], ProcessUse | None] = lambda: None
+        self._use: ProcessFigures | None = None
+        #: The load to report.
+        self.load: Callable[[], Load | None] = lambda: None
         self.beside: Callable[[], Iterable[Family]] = tuple
         self._failed = 0
         self._unreadable = 0
@@ -98,6 +100,10 @@ class SidecarFigures:
             yield
         if operation in _RENEWALS:
             self._renewed, self._took = began, time.monotonic() - began
+
+    def measure(self, use: ProcessFigures, load: Callable[[], Load | None]) -> None:
+        """Takes what its child's processes use, and what to report of it."""
+        self._use, self.load = use, load
 
     def answered(self, seconds: float) -> None:
         """A probe was answered within ``seconds``."""
@@ -159,7 +165,7 @@ class SidecarFigures:
         text = "Time that the MCP server took to answer a probe."
         answered = self._answered.samples({})
         yield from family("probe_duration_seconds", "histogram", text, *answered)
-        if (use := self.use()) is not None:
+        if self._use is not None and (use := self._use.read()) is not None:
             text = "Resident memory of the child's processes in bytes."
             yield from family("child_resident_memory_bytes", "gauge", text, ({}, use.memory))
             text = "Processor time that the child's processes have taken in seconds."

@@ -171,16 +171,19 @@ class _Sidecar:
         self._started_at = utcnow() if child is not None else None
         self._registered_at: datetime | None = None
         self._figures = SidecarFigures()
-        use = ProcessFigures(lambda: () if child is None else (child.process.pid,))
-        if child is not None:
-            self._figures.use = use.read
+        if bridge is not None:
+            self._figures.measure(bridge.figures.use, bridge.figures.load)
+            self._figures.beside = bridge.figures.families
+        elif child is not None:
+            use = ProcessFigures(lambda: (child.process.pid,))
+            self._figures.measure(use, use.load)
         store = observed(store, self._figures.store_call)
         self._trials: AddressTrials | None = None
         self._registrar = Registrar(
             store,
             new_holder("sidecar"),
             terms(settings),
-            load=use.load if child is not None else lambda: None,
+            load=self._figures.load,
             may_begin=lambda: self._trials is None or self._trials.settled,
         )
         self._registrant = Registrant(
@@ -203,7 +206,9 @@ class _Sidecar:
         """
         async with (
             probing_session(
-                aiohttp.TCPConnector(limit=0), middlewares=(self._access.auth,)
+                aiohttp.TCPConnector(limit=0),
+                self._bridge.figures.own if self._bridge is not None else None,
+                middlewares=(self._access.auth,),
             ) as http,
             probing_session(aiohttp.TCPConnector(limit=0)) as unsigned,
             healthz.answering(
@@ -318,6 +323,8 @@ class _Sidecar:
     def _described(self, description: ServerDescription) -> None:
         if not self._first.done():
             self._first.set_result(description)
+        if self._bridge is not None:
+            self._bridge.figures.offer(description.record.capabilities.tools)
         self._figures.instance = description.record.name, description.record.id
 
     async def _advertise(self) -> None:
@@ -357,7 +364,8 @@ async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, 
             return OK
         host, port = settings.listen_place
         listener = BridgeListener(host or advertise.listening_host(known), port)
-        listener.endpoints["/mcp"] = McpEndpoint(bridge, settings.process_each)
+        endpoint = listener.endpoints["/mcp"] = McpEndpoint(bridge, settings.process_each)
+        bridge.figures.sessions = lambda: len(endpoint.legacy)
         async with listener.listening():
             settings = replace(settings, url=listener.url("/mcp"), listen=None)
             return await _Sidecar(settings, store, Access.of(settings), known, None, bridge).life(

@@ -13,6 +13,7 @@ from mcp_discovery.child import ChildStartError
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
 from mcp_discovery.program import Program
 from mcp_discovery.sidecar.bridge.connection import ChildConnection, Params
+from mcp_discovery.sidecar.bridge.figures import BridgeFigures
 from mcp_discovery.sidecar.bridge.greeting import Greeting, greet, initialize
 from mcp_discovery.stdio_child import Ending, StdioChild
 
@@ -48,6 +49,9 @@ class Bridge:
         #: Is called whenever :attr:`why_not` has changed.
         self.changed: Callable[[], None] = lambda: None
         self._spoken: Spoken | None = None
+        self._pids: set[int] = set()
+        #: What it measures.
+        self.figures = BridgeFigures(lambda: self._pids, lambda: self.restarts)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -84,11 +88,13 @@ class Bridge:
         except ChildStartError as error:
             raise JsonRpcError(INTERNAL_ERROR, str(error), status=503) from error
         connection = ChildConnection(child)
+        self._pids.add(child.pid)
         reading = asyncio.create_task(connection.run(), name=f"reading {self.name}")
         try:
             yield Spoken(connection, await initialize(connection, capabilities, info, protocol))
         finally:
             await child.stop(self.program.grace)
+            self._pids.discard(child.pid)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
@@ -122,6 +128,7 @@ class Bridge:
 
     async def _live(self, child: StdioChild) -> Ending:
         connection = ChildConnection(child, self)
+        self._pids.add(child.pid)
         reading = asyncio.create_task(connection.run(), name=f"reading {self.name}")
         greeting = asyncio.create_task(greet(connection), name=f"greeting {self.name}")
         try:
@@ -136,6 +143,7 @@ class Bridge:
             self._spoken = None
             greeting.cancel()
             await child.stop(self.program.grace)
+            self._pids.discard(child.pid)
             reading.cancel()
             await asyncio.gather(reading, greeting, return_exceptions=True)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from mcp_discovery.health import MOST_TOOLS, Load, ToolUse, most_used
 from mcp_discovery.sidecar.metrics import Family, Histogram, Labels, Sample, family
@@ -19,8 +20,12 @@ from mcp_discovery.usage_window import Window
 MOST_LABELS: Final = 256
 #: The name of the tools that have no figures of their own. No tool has it: it has a blank.
 OTHERS: Final = "other tools"
-#: Requests that last for as long as the client likes: they are no work of the server.
-_LASTING: Final = frozenset(("subscriptions/listen",))
+#: What a client asks whether or not it wants anything, and so does whoever watches the server; and
+#: what lasts for as long as the client likes. Neither is work of the server.
+_NO_WORK: Final = frozenset(("initialize", "server/discover", "ping", "subscriptions/listen"))
+#: How many requests a server is taken to answer at once where nobody says how many.
+CAPACITY: Final = 20
+_OWN: Final = "Mcp-Discovery-Sidecar"
 #: How many seconds the slots of a tool's window span; there may be many such windows.
 _TOOL_SLOT: Final = 60.0
 #: By how much the mean of requests in flight must differ from what was reported, to report it anew.
@@ -82,21 +87,22 @@ class BridgeFigures:
     """The figures of one bridge. Memory is bounded, whatever the number of requests and of tools:
     25 KB, and 7 KB for each tool that is in use, of which :data:`MOST_LABELS` are told apart.
 
-    ``capacity`` is how many requests or sessions it takes at once, ``processes`` gives the ids of
-    those that were started (their descendants are found), ``sessions`` how many there are.
+    ``processes`` gives the ids of the server's processes (their descendants are found),
+    ``restarts`` how many there were after the first.
     """
 
     def __init__(
         self,
-        capacity: int | None = None,
-        *,
         processes: Callable[[], Iterable[int]] = tuple,
-        sessions: Callable[[], int] | None = None,
         restarts: Callable[[], int] = int,
     ) -> None:
-        self.capacity = capacity
+        #: How many requests the server takes at once.
+        self.capacity = CAPACITY
+        #: How many sessions there are, where that is known.
+        self.sessions: Callable[[], int] | None = None
+        #: The header by which the requests of the sidecar itself are known.
+        self.own: Mapping[str, str] = {_OWN: secrets.token_hex(16)}
         self.use = ProcessFigures(processes)
-        self._sessions = sessions
         self._restarts = restarts
         self._all = _Counts(10.0)
         self._tools: dict[str, _Counts] = {}
@@ -120,9 +126,26 @@ class BridgeFigures:
     def request(self, method: str, tool: str | None = None) -> CountedRequest:
         """Counts a request of a client while its ``with`` block runs; ``tool`` is what a
         ``tools/call`` names."""
-        if method in _LASTING:
+        if method in _NO_WORK:
             return _Uncounted(self, ())
         return CountedRequest(self, (self._all,) if tool is None else (self._all, self._of(tool)))
+
+    async def counted(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        work: Awaitable[Mapping[str, Any]],
+    ) -> Mapping[str, Any]:
+        """The result that ``work`` gives of a request, which is counted, unless its ``headers`` say
+        that the sidecar itself made it. A tool's own error is one, too."""
+        if headers.get(_OWN) == self.own[_OWN]:
+            return await work
+        tool = (params or {}).get("name") if method == "tools/call" else None
+        with self.request(method, tool if isinstance(tool, str) else None) as counted:
+            result = await work
+            counted.failed = result.get("isError") is True
+            return result
 
     def load(self) -> Load:
         """What is to be reported to the store."""
@@ -155,9 +178,9 @@ class BridgeFigures:
         )
         text = "Requests of clients that wait for their answer."
         yield from family("active_requests", "gauge", text, ({}, self.active))
-        if self._sessions is not None:
+        if self.sessions is not None:
             text = "Sessions of legacy clients."
-            yield from family("sessions", "gauge", text, ({}, self._sessions()))
+            yield from family("sessions", "gauge", text, ({}, self.sessions()))
         text = "How often the server's process was started again."
         yield from family("child_restarts_total", "counter", text, ({}, self._restarts()))
         named = [({"tool": name}, counts) for name, counts in sorted(self._tools.items())]

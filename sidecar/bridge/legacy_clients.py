@@ -104,9 +104,9 @@ class BridgedSession:
             raise JsonRpcError(INVALID_REQUEST, f"the request id {rpc.id!r} is in use", status=400)
         exchange = HttpExchange(request)
         spoken = self.spoken
-        work = asyncio.ensure_future(
-            ask_as_legacy(spoken.connection, spoken.greeting, rpc.method, rpc.params, exchange)
-        )
+        asked = ask_as_legacy(spoken.connection, spoken.greeting, rpc.method, rpc.params, exchange)
+        counted = self._bridge.figures.counted(rpc.method, rpc.params, request.headers, asked)
+        work = asyncio.ensure_future(counted)
         self.running[rpc.id], self._exchanges[rpc.id] = work, exchange
         try:
             return await exchange.respond(rpc.id, work, headers, modern=False)

@@ -59,9 +59,10 @@ class ModernClients:
             if rpc.method == "subscriptions/listen" and not spoken.greeting.is_modern:
                 return await self._listen(request, rpc)
             exchange = HttpExchange(request)
-            work = ask_as_modern(
+            asked = ask_as_modern(
                 spoken.connection, spoken.greeting, rpc.method, rpc.params, exchange
             )
+            work = self._bridge.figures.counted(rpc.method, rpc.params, request.headers, asked)
             return await exchange.respond(rpc.id, work, {}, modern=True)
         except JsonRpcError as fault:
             return error_response(rpc.id, fault)

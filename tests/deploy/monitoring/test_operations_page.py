@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -14,7 +15,6 @@ from mcp_discovery.cli.main import command_line
 from mcp_discovery.errors import StoreFault
 from tests.deploy.monitoring.files import PAGE, ROOT, alerts, expressions, rules
 from tests.programs import facade, running
-from tests.servers.process import odd
 from tests.stores import ports
 
 TEXT = PAGE.read_text()
@@ -71,10 +71,10 @@ async def test_every_metric_is_documented_and_every_documented_one_exists(tmp_pa
     port = ports.draw()
     health = f"http://127.0.0.1:{port.number}"
     recording = {"MCP_DISCOVERY_AUDIT": str(tmp_path / "audit.jsonl")}
-    async with facade(tmp_path, "embedded:", **recording) as asked, odd() as server:
-        given = ("--store", asked.url, "--url", server.url, "--id", "shop-1")
-        more = ("--health-port", str(port.number), "--", "sleep", "600")
-        async with running(tmp_path, "sidecar", *given, *more):
+    async with facade(tmp_path, "embedded:", **recording) as asked:
+        given = ("--store", asked.url, "--id", "shop-1", "--health-port", str(port.number))
+        command = ("--", sys.executable, "-m", "tests.sidecar.bridge.stdio_server")
+        async with running(tmp_path, "sidecar", *given, *command):
             await asked.until_status("shop-1", "healthy", 15)
             sidecar, of_facade = await read(f"{health}/metrics"), await read(f"{asked.url}/metrics")
     port.release()

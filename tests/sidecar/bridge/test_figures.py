@@ -40,7 +40,7 @@ def call(figures: BridgeFigures, clock: Clock, took: float, tool: str, *, failed
 
 
 def test_what_is_reported(clock: Clock) -> None:
-    figures = BridgeFigures(20, processes=lambda: [os.getpid()])
+    figures = BridgeFigures(lambda: [os.getpid()])
     for number in range(20):
         call(figures, clock, 0.1, "find", failed=number < 2)
     for _ in range(20):
@@ -63,7 +63,7 @@ def test_what_is_reported(clock: Clock) -> None:
 def test_of_an_idle_bridge_it_is_known_that_nothing_happens() -> None:
     load = BridgeFigures().load()
     assert (load.active, load.requests, load.rate, load.tools) == (0, 0, 0.0, ())
-    assert (load.capacity, load.latency, load.p95, load.error_rate) == (None,) * 4
+    assert (load.latency, load.p95, load.error_rate, load.memory) == (None, None, None, 0)
 
 
 def test_an_exception_is_a_failure_and_a_cancellation_is_nothing(clock: Clock) -> None:
@@ -72,9 +72,10 @@ def test_an_exception_is_a_failure_and_a_cancellation_is_nothing(clock: Clock) -
         raise ValueError
     with pytest.raises(asyncio.CancelledError), figures.request("tools/call", "find"):
         raise asyncio.CancelledError
-    with figures.request("subscriptions/listen"):
-        assert figures.active == 0
-        clock.now += 3600
+    for method in ("subscriptions/listen", "ping", "initialize", "server/discover"):
+        with figures.request(method):
+            assert figures.active == 0
+            clock.now += 3600
     assert figures.active == 0
     load = figures.load()
     assert (load.requests, load.tools[0].requests) == (1, 1)
@@ -85,7 +86,7 @@ def test_an_exception_is_a_failure_and_a_cancellation_is_nothing(clock: Clock) -
 
 
 def test_requests_in_flight_are_those_of_the_time_between_two_reports(clock: Clock) -> None:
-    figures = BridgeFigures(20)
+    figures = BridgeFigures()
     slow = [figures.request("tools/call", "slow") for _ in range(3)]
     for each in slow:
         each.__enter__()
@@ -153,7 +154,8 @@ def test_memory_does_not_grow_with_requests(clock: Clock) -> None:
 
 
 def test_figures_for_prometheus(clock: Clock) -> None:
-    figures = BridgeFigures(20, sessions=lambda: 7, restarts=lambda: 2)
+    figures = BridgeFigures(restarts=lambda: 2)
+    figures.sessions = lambda: 7
     call(figures, clock, 0.1, 'a"b\\c\nd', failed=False)
     told = exposition(({"name": "shop"}, figures.families()))
     families = {each.name: each for each in text_string_to_metric_families(told)}
