@@ -58,6 +58,11 @@ class ResponseSink(AbstractStreamWriter):
         return
 
 
+def is_inner(request: web.Request) -> bool:
+    """Whether it was made by :class:`InnerRequests`, and so belongs to an open request."""
+    return isinstance(request.protocol, _InnerConnection)
+
+
 class InnerRequests:
     """Asks the application of ``outer`` for the same path, as the same client, also when that has
     left by then."""

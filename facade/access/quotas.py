@@ -34,6 +34,7 @@ from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.options import FacadeOptions
 from mcp_discovery.health import rfc3339
+from mcp_discovery.inner_request import is_inner
 from mcp_discovery.mcp_messages import only_listens
 from mcp_discovery.plural import counted
 
@@ -160,6 +161,8 @@ class Quotas:
         most = limits.streams
         if most is None or not self._kind_of(request)[1] or not only_listens(request):
             return None
+        if request.method == "GET" and is_inner(request):
+            return None  # the one stream of a WebSocket, which is counted itself
         return self._stream(caller.key, most)
 
     async def take(self, caller: Caller, kind: Counted, number: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""The TypeScript SDK's client over a WebSocket, for any test."""
+"""Clients of the SDKs over a WebSocket, for any test: TypeScript's, and Python's up to 1.x."""
 
 from __future__ import annotations
 
@@ -8,14 +8,43 @@ from typing import Any
 
 import orjson
 
-from tests.foreign.programs import NODE, NPM
+from tests.foreign.programs import NODE, NPM, SDK1
+
+_PYTHON = """
+import asyncio, json, sys
+from mcp import ClientSession
+from mcp.client.websocket import websocket_client
+
+async def main(url, tool, given):
+    async with websocket_client(url) as streams, ClientSession(*streams) as session:
+        server = (await session.initialize()).serverInfo
+        tools = [each.name for each in (await session.list_tools()).tools]
+        steps = []
+        async def progress(progress, total, message):
+            steps.append(progress)
+        result = await session.call_tool(tool, json.loads(given), progress_callback=progress)
+        told = {"server": server.model_dump(exclude_none=True), "tools": tools, "steps": steps}
+        print(json.dumps({**told, "result": result.model_dump(mode="json", by_alias=True)}))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
 async def by_typescript(url: str, tool: str, **arguments: Any) -> dict[str, Any]:
     """What the TypeScript SDK's client tells; see ``socket_client.cjs``."""
     script = Path(__file__).parent / "socket_client.cjs"
+    return await _told("/usr/bin/env", f"NODE_PATH={NPM}", NODE, script, url, tool, arguments)
+
+
+async def by_python(url: str, tool: str, **arguments: Any) -> dict[str, Any]:
+    """The same of the Python SDK's client, which had WebSocket until 2.0."""
+    return await _told(SDK1, "-c", _PYTHON, url, tool, arguments)
+
+
+async def _told(*command: str | Path | dict[str, Any]) -> dict[str, Any]:
+    *program, arguments = command
     client = await asyncio.create_subprocess_exec(
-        *("/usr/bin/env", f"NODE_PATH={NPM}", NODE, script, url, tool),
+        *map(str, program),
         orjson.dumps(arguments).decode(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

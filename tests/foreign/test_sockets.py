@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from playwright.async_api import Page
 from tests.browser import chromium
 from tests.facade.gateway.conftest import replicas
 from tests.facade.harness import Client, served
-from tests.foreign.socket_client import by_typescript
+from tests.foreign.socket_client import by_python, by_typescript
 
 #: What a page does: it opens a socket, asks, and tells what came, or with which code it was closed.
 ASK = """async ([url, protocol, ...messages]) => {
@@ -50,13 +51,18 @@ async def ask_in_page(page: Page, url: str, *messages: Any, protocol: str = "mcp
     return await page.evaluate(ASK, [url, protocol, *messages])
 
 
-async def test_the_typescript_sdks_client() -> None:
+@pytest.mark.parametrize("client", [by_typescript, by_python])
+async def test_the_sdks_own_clients(client: Callable[..., Awaitable[dict[str, Any]]]) -> None:
     async with served(gateway=True) as ask, replicas(ask, "a"):
-        found = await by_typescript(socket_url(ask), "steps", count=3, pause=0.01)
+        found = await client(socket_url(ask), "steps", count=3, pause=0.01)
         assert found["server"] == {"name": "gate", "version": "1.2.3"}
         assert "whoami" in found["tools"]
         assert found["result"]["content"][0]["text"] == "a"
         assert found["steps"] == [1, 2, 3]
+
+
+async def test_a_question_to_the_typescript_sdks_client() -> None:
+    async with served(gateway=True) as ask, replicas(ask, "a"):
         found = await by_typescript(socket_url(ask), "confirm")
         assert found["result"]["content"][0]["text"] == "accept"
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 from multidict import CIMultiDict
 
 from mcp_discovery.facade.access.audit.settings import AuditSettings
@@ -145,6 +146,37 @@ async def test_each_message_counts_as_a_call(tmp_path: Path, server: FaultyServe
                     pass
             assert error.value.status == 429
     assert len(server.requests) == 2
+
+
+async def test_a_socket_is_one_stream_whatever_it_listens_to(
+    tmp_path: Path, server: FaultyServer
+) -> None:
+    async def told_by_itself(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            text = 'data: {"jsonrpc":"2.0","method":"notifications/one"}\n\n'
+            return web.Response(text=text, content_type="text/event-stream")
+        body = await request.json() if request.method == "POST" else {}
+        if "id" not in body:
+            return web.Response(status=202)
+        found = {"protocolVersion": "2025-11-25", "capabilities": {}}
+        message = {"jsonrpc": "2.0", "id": body["id"], "result": found}
+        return web.json_response(message, headers={"Mcp-Session-Id": "s1"})
+
+    server.handler = told_by_itself
+    limited = {**SECTIONS, "limits": {"default": {"streams": 1}}}
+    async with guarded(tmp_path, limited, gateway=True) as ask:
+        body = leased("a", name="gate", url=server.url)
+        assert (await ask("POST", "/servers", body, headers=bearer("operator"))).status == 201
+        async with socket_of(ask, "manager") as ws:
+            await ws.send_json(request("initialize", protocolVersion="2025-11-25"))
+            assert "result" in await told(ws)
+            await ws.send_json({"jsonrpc": "2.0", "method": "notifications/initialized"})
+            assert (await told(ws))["method"] == "notifications/one"
+            listen = request("subscriptions/listen", 2, notifications={}, _meta=MODERN)
+            await ws.send_json(listen)
+            while (reply := await told(ws)).get("id") != 2:
+                pass
+            assert reply["error"]["data"]["status"] == 429
 
 
 async def test_calls_are_recorded_as_any_others(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.client.attempt import Exchanges
 from mcp_discovery.client.streams import websocket_transport
 from mcp_discovery.health import Status
-from tests.foreign.socket_client import by_typescript
+from tests.foreign.socket_client import by_python, by_typescript
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores.waiting import bounded, until
 
@@ -91,6 +91,12 @@ async def test_a_session_of_its_own_ends_with_its_socket(store: EmbeddedStore, s
             return children() == before
 
         await until(ended, timeout=5, what="the process of the session having ended")
+
+
+async def test_the_python_sdks_client_of_1_x(store: EmbeddedStore, seen: Seen) -> None:
+    async with bridged(store, seen) as url:
+        found = await by_python(url, "steps", count=3, pause=0.01)
+        assert (found["server"]["name"], found["steps"]) == ("gate", [1, 2, 3])
 
 
 async def test_the_typescript_sdks_client(store: EmbeddedStore, seen: Seen) -> None:
