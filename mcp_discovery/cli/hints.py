@@ -72,8 +72,8 @@ async def _how_to_begin(api: FacadeApi) -> str:
         store = api.url  # the facade's own list
     return (
         "The list is empty. Start a sidecar beside a server: mcp-discovery sidecar --store "
-        f"{store} --url http://127.0.0.1:8000/mcp; or register a list of servers: mcp-discovery "
-        f"register FILE --facade {api.url}"
+        f"{store} --url http://127.0.0.1:8000/mcp (for one that speaks stdio, -- COMMAND instead "
+        f"of --url); or register a list of servers: mcp-discovery register FILE --facade {api.url}"
     )
 
 

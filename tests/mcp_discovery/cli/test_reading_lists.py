@@ -317,7 +317,8 @@ async def test_no_server_at_all(tmp_path: Path) -> None:
     async with facade(tmp_path, "embedded:") as asked:
         begin = (
             f"The list is empty. Start a sidecar beside a server: mcp-discovery sidecar --store "
-            f"{asked.url} --url http://127.0.0.1:8000/mcp; or register a list of servers: "
+            f"{asked.url} --url http://127.0.0.1:8000/mcp (for one that speaks stdio, -- COMMAND "
+            "instead of --url); or register a list of servers: "
             f"mcp-discovery register FILE --facade {asked.url}\n"
         )
         for words, code, out, err in (
