@@ -52,6 +52,8 @@ class Bridge:
         self._pids: set[int] = set()
         #: What it measures.
         self.figures = BridgeFigures(lambda: self._pids, lambda: self.restarts)
+        #: Whether processes end by themselves where they are asked anything before ``initialize``.
+        self._legacy_alone = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -110,7 +112,7 @@ class Bridge:
     async def _keep(self, child: StdioChild | None) -> None:
         pause = _FIRST_PAUSE
         while True:
-            began = time.monotonic()
+            began, legacy_alone = time.monotonic(), self._legacy_alone
             try:
                 if child is None:
                     self.restarts += 1
@@ -119,6 +121,9 @@ class Bridge:
             except ChildStartError as error:
                 ending = error
             child = None
+            if self._legacy_alone and not legacy_alone:
+                log.info("%s %s, asked for its era; it is not asked any more", self.name, ending)
+                continue
             if time.monotonic() - began > _LIVED:
                 pause = _FIRST_PAUSE
             self._say(str(ending))
@@ -130,13 +135,17 @@ class Bridge:
         connection = ChildConnection(child, self)
         self._pids.add(child.pid)
         reading = asyncio.create_task(connection.run(), name=f"reading {self.name}")
-        greeting = asyncio.create_task(greet(connection), name=f"greeting {self.name}")
+        greets = initialize(connection) if self._legacy_alone else greet(connection)
+        greeting = asyncio.create_task(greets, name=f"greeting {self.name}")
         try:
             await asyncio.wait({reading, greeting}, return_when=asyncio.FIRST_COMPLETED)
             if greeting.done() and not reading.done():
                 self._spoken = Spoken(connection, greeting.result())
                 self._say(None)
-            return await reading
+                return await reading
+            ending = await reading
+            self._legacy_alone = ending.code >= 0 and not self._legacy_alone
+            return ending
         except JsonRpcError as fault:
             return Ending(0, f"refuses to speak MCP: {fault.message}")
         finally:

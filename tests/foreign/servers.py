@@ -17,7 +17,7 @@ from tests.stores.process import LocalProcess
 _START_SECONDS = 60.0
 _HERE = Path(__file__).parent
 
-_EVERYTHING = "@modelcontextprotocol/server-everything/dist/index.js"
+EVERYTHING = "@modelcontextprotocol/server-everything/dist/index.js"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def _node(script: str, *arguments: str, **environment: str) -> Callable[[int], S
 def _supergateway(*options: str) -> Callable[[int], Sequence[str]]:
     usual = (
         "--stdio",
-        f"{NODE} {NPM}/{_EVERYTHING} stdio",
+        f"{NODE} {NPM}/{EVERYTHING} stdio",
         "--logLevel",
         "none",
         "--port",
@@ -70,10 +70,10 @@ def _of(*command: str | Path) -> Callable[[int], Sequence[str]]:
 
 SERVERS = (
     ForeignServer(
-        "everything", "typescript-sdk", _node(_EVERYTHING, "streamableHttp", PORT="{port}")
+        "everything", "typescript-sdk", _node(EVERYTHING, "streamableHttp", PORT="{port}")
     ),
     ForeignServer(
-        "everything-sse", "typescript-sdk", _node(_EVERYTHING, "sse", PORT="{port}"), "/sse", "sse"
+        "everything-sse", "typescript-sdk", _node(EVERYTHING, "sse", PORT="{port}"), "/sse", "sse"
     ),
     # It starts a process for each request, and this one for each session.
     ForeignServer("supergateway", "supergateway", _supergateway("streamableHttp")),
