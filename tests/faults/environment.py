@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from tests.faults.access import Password, Tokens
 from tests.faults.faulty_clock import Clock
 from tests.faults.history import History
@@ -20,6 +22,7 @@ from tests.faults.observer import Observer
 from tests.faults.programs import Program, ready
 from tests.faults.proxy import Link, Mode, link
 from tests.faults.readers import reading
+from tests.foreign.programs import GO
 from tests.servers.process import McpServer
 from tests.stores import (
     ConsulAgent,
@@ -74,6 +77,29 @@ class InstanceProcesses:
 
 
 @dataclass
+class BridgedProcesses:
+    """One instance whose MCP server speaks stdio: its sidecar starts that and bridges to it."""
+
+    id: str
+    sidecar: Program
+
+    def children(self) -> list[psutil.Process]:
+        """The processes of the server, zombies aside."""
+        found = psutil.Process(self.sidecar.pid).children()
+        return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+
+    async def serves(self, but: int | None = None) -> psutil.Process:
+        """Waits until the server runs, as another process than ``but``; returns that."""
+
+        async def other() -> psutil.Process | None:
+            return next((each for each in self.children() if each.pid != but), None)
+
+        found = await until(other, timeout=30, what=f"the server of {self.id} being there")
+        assert found is not None
+        return found
+
+
+@dataclass
 class FacadeProcess:
     """One facade, with its own way to the store."""
 
@@ -96,6 +122,7 @@ class Environment:
         self.folder = folder
         self.agents: list[ConsulAgent] = []
         self.instances: list[InstanceProcesses] = []
+        self.bridged: list[BridgedProcesses] = []
         self.facades: list[FacadeProcess] = []
         #: Where its members are, when each has a network of its own.
         self.hosts: Sequence[Host] = ()
@@ -163,7 +190,9 @@ class Environment:
         server = McpServer(("-m", "tests.servers.odd"), self.folder)
         self._stack.push_async_callback(server.close)
         clock = Clock(self.folder / f"clock-{id}")
-        sidecar = await self._sidecar(id, server, route, clock, options)
+        # In a network of its own, a Consul agent knows an address on which the server is not.
+        place = ("--url", server.url, "--advertise-url", server.url)
+        sidecar = await self._sidecar(id, route, clock, (*place, *options))
         agent = self.agent_of(number)
         instance = InstanceProcesses(id, server, sidecar, route, agent, clock)
         self.instances.append(instance)
@@ -179,19 +208,31 @@ class Environment:
         instance.server = McpServer(("-m", "tests.servers.odd"), self.folder)
         self._stack.push_async_callback(instance.server.close)
         await instance.server.start()
-        instance.sidecar = await self._sidecar(
-            instance.id, instance.server, instance.route, instance.clock, ()
-        )
+        url = instance.server.url
+        place = ("--url", url, "--advertise-url", url)
+        instance.sidecar = await self._sidecar(instance.id, instance.route, instance.clock, place)
+
+    async def start_bridged(self, id: str) -> BridgedProcesses:
+        """Starts one more instance: a sidecar that bridges to an MCP server over stdio."""
+        route = await self.route(len(self.instances) + len(self.bridged))
+        listens = ("--listen", f"{ports.LOOPBACK}:0", "--", str(GO / "go-sdk"))
+        sidecar = await self._sidecar(id, route, Clock(self.folder / f"clock-{id}"), listens)
+        bridged = BridgedProcesses(id, sidecar)
+        self.bridged.append(bridged)
+        await sidecar.start()
+        await bridged.serves()
+        self.history.note("serves", id)
+        self.history.note("watched", id)
+        return bridged
 
     async def _sidecar(
-        self, id: str, server: McpServer, route: StoreRoute, clock: Clock, options: Sequence[str]
+        self, id: str, route: StoreRoute, clock: Clock, place: Sequence[str]
     ) -> Program:
-        # In a network of its own, a Consul agent knows an address on which the server is not.
-        place = ("--url", server.url, "--advertise-url", server.url)
-        given = (*place, "--id", id, "--name", "thing", "--tag", "things")
+        """``place`` is what says where its server is, at the end of the command line."""
+        given = ("--id", id, "--name", "thing", "--tag", "things")
         terms = self.history.terms
         times = ("--ttl", f"{terms.ttl:g}", "--probe-interval", f"{terms.probe_interval:g}")
-        more = ("--reap-after", "600", "--drain", "0.5", *options)
+        more = ("--reap-after", "600", "--drain", "0.5", *place)
         credentials = await self._credentials(f"sidecar-{id}", "sidecar")
         arguments = ("sidecar", *credentials, "--store", route.url, *given, *times, *more)
         sidecar = Program(self.folder, f"sidecar-{id}", arguments, clock)
@@ -354,8 +395,8 @@ async def environment(
     release: Release = "debian",
 ) -> AsyncGenerator[Environment, None]:
     """A three-member cluster of a ``release`` (with two client agents where it is Consul), as many
-    listed ``instances``, and as many ``facades`` with readers. With ``apart`` each member is in a
-    network namespace of its own."""
+    listed ``instances`` and a bridged one, and as many ``facades`` with readers. With ``apart``
+    each member is in a network namespace of its own."""
     async with AsyncExitStack() as stack:
         cluster: Cluster
         program = binaries.find(kind, release)
@@ -379,7 +420,8 @@ async def environment(
         await made.let_in()
         stack.push_async_callback(made.close)
         await asyncio.gather(
-            *(made.start_instance(f"thing-{number}") for number in range(instances))
+            *(made.start_instance(f"thing-{number}") for number in range(instances)),
+            made.start_bridged("bridged-0"),
         )
         for number in range(facades):
             await made.start_facade(f"facade-{number}")

@@ -19,15 +19,15 @@ from tests.faults.environment import Environment, FacadeProcess, InstanceProcess
 LASTS = 2.0
 """Seconds that a fault lasts which shows nowhere: reads and writes go on under it meanwhile."""
 
-Claim = Literal["instance", "facade", "store"]
+Claim = Literal["instance", "bridged", "facade", "store"]
 Does = Callable[[Environment, Random], AbstractAsyncContextManager[None]]
 Breaks = Callable[[Environment, Random], AsyncGenerator[None, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. ``claims`` is what it takes for itself: one instance, one facade,
-    or the store; faults that claim different things can happen at once."""
+    """One thing that goes wrong. ``claims`` is what it takes for itself: one instance, the one that
+    is bridged, one facade, or the store; faults that claim different things can happen at once."""
 
     name: str
     claims: Claim

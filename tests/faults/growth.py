@@ -42,6 +42,7 @@ class Growth:
         while True:
             now = asyncio.get_running_loop().time()
             programs = [(each.id, each.sidecar) for each in self._environment.instances]
+            programs += [(each.id, each.sidecar) for each in self._environment.bridged]
             programs += [(each.name, each.program) for each in self._environment.facades]
             for name, program in programs:
                 if not program.running:

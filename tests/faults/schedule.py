@@ -1,8 +1,9 @@
 """A seeded schedule of mixed faults: what is drawn depends on the seed alone.
 
-Four lanes break things at once: two of them instances, each its own half, one facades, one the
-store. Each lane draws from a source of its own, so that its order of faults does not depend on how
-long those of another lane took; how they fall together does, and the history tells.
+Five lanes break things at once: two of them instances, each its own half, one the bridged one, one
+facades, one the store. Each lane draws from a source of its own, so that its order of faults does
+not depend on how long those of another lane took; how they fall together does, and the history
+tells.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def lanes(environment: Environment) -> Sequence[Lane]:
     return [
         Lane("instances-even", "instance", environment.part(instances[::2], []), (0.5, 4.0)),
         Lane("instances-odd", "instance", environment.part(instances[1::2], []), (0.5, 4.0)),
+        Lane("bridged", "bridged", environment.part([last], []), (0.5, 4.0)),
         Lane("facades", "facade", environment.part([last], environment.facades), (0.5, 6.0)),
         Lane("store", "store", environment.part([last], []), (3.0, 8.0)),
     ]

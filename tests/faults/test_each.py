@@ -67,7 +67,8 @@ async def _keeps_the_promises(broken: Environment, name: str) -> None:
         pass
     await broken.settled()
     # Each by itself: nothing is held or in doubt any more when the next one begins.
-    await broken.shows([each.id for each in broken.instances], "healthy")
+    listed = [each.id for each in broken.instances] + [each.id for each in broken.bridged]
+    await broken.shows(listed, "healthy")
     found = [each for each in judge(broken.history) if each.at >= begin]
     file = broken.folder / f"{name.replace(' ', '-')}.history"
     broken.history.write(file)
