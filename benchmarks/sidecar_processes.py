@@ -17,6 +17,8 @@ from mcp_discovery.adapters.store import Snapshot, Store
 from mcp_discovery.health import Status
 from tests.stores.process import die_with_parent
 
+#: Waits as a process that has imported aiohttp and does nothing with it.
+BARE = "import aiohttp, sys; print('here', file=sys.stderr, flush=True); sys.stdin.read()"
 #: Seconds until a program has to say what it is waited for.
 _PATIENCE = 60.0
 #: Memory is settled when it was the same in so many looks, so many seconds apart.

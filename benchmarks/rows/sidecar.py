@@ -14,7 +14,7 @@ import orjson
 
 from benchmarks.gate import Gate, gate
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
-from benchmarks.sidecar_processes import listed, python, sidecar
+from benchmarks.sidecar_processes import BARE, listed, python, sidecar
 from mcp_discovery.adapters import open_store
 from mcp_discovery.adapters.etcd.keys import encode
 from mcp_discovery.probe.messages import modern_call
@@ -23,8 +23,6 @@ from tests.stores.consul import ConsulServer
 from tests.stores.etcd import EtcdServer
 
 _STORES = ("etcd", "Consul")
-#: Waits as a process that has imported aiohttp and does nothing with it.
-_BARE = "import aiohttp, sys; print('here', file=sys.stderr, flush=True); sys.stdin.read()"
 #: How long a sidecar has waited for its server when that becomes reachable, in seconds.
 _WAITED = 1.0
 #: The TTL of a sidecar by default, within which it has done for good what follows registering.
@@ -67,7 +65,7 @@ async def memory(scale: Scale) -> AsyncGenerator[Contest, None]:
             return found
 
         async def bare() -> dict[str, float]:
-            async with python("-c", _BARE) as it:
+            async with python("-c", BARE) as it:
                 await it.says("here")
                 return dict.fromkeys(_STORES, await it.settled_memory())
 
