@@ -303,10 +303,10 @@ class Protocol(_Model):
 class Auth(_Model):
     """What a client must present; never the credentials themselves.
 
-    ``other`` is what an agent's card says, and these words cannot.
+    ``mtls`` is a client certificate, ``other`` what an agent's card says and these words cannot.
     """
 
-    type: Literal["none", "bearer", "oauth2", "other"] = "none"
+    type: Literal["none", "bearer", "oauth2", "mtls", "other"] = "none"
     token_endpoint: HttpUrl | None = None
     scopes: Annotated[tuple[str, ...], FailFast()] = ()
 

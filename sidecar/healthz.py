@@ -27,7 +27,7 @@ class PortInUseError(DiscoveryError):
 def require_free(host: str, port: int | None) -> None:
     """Raises what :func:`answering` does where it could not listen now."""
     if port is not None:
-        with _refusals(host, port):
+        with refusals(host, port, "health checks", "--health-{}"):
             free_port(host, port)
 
 
@@ -97,7 +97,7 @@ async def answering(
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        with _refusals(host, port):
+        with refusals(host, port, "health checks", "--health-{}"):
             sockets = listeners(host, port)
         async with http_listener(runner, sockets, room=Room(_CONNECTIONS, _CONNECTIONS)):
             yield
@@ -106,19 +106,22 @@ async def answering(
 
 
 @contextmanager
-def _refusals(host: str, port: int) -> Iterator[None]:
-    """Turns the system's refusals to listen into one sentence that says what to do."""
+def refusals(host: str, port: int, purpose: str, option: str) -> Iterator[None]:
+    """Turns the system's refusals to listen for ``purpose`` into one sentence that says what to do.
+
+    ``option`` is the one to give, with ``{}`` for ``host`` or ``port`` where there are two.
+    """
     try:
         yield
     except socket.gaierror as error:
         raise InvalidInputError(
-            f"cannot listen on {host!r} for health checks ({error.strerror}); "
-            "give --health-host an address of this machine"
+            f"cannot listen on {host!r} for {purpose} ({error.strerror}); "
+            f"give {option.format('host')} an address of this machine"
         ) from error
     except OSError as error:
         problem = (
-            f"cannot listen on {host}:{port} for health checks "
-            f"({os.strerror(error.errno or 0)}); give another --health-port"
+            f"cannot listen on {host}:{port} for {purpose} "
+            f"({os.strerror(error.errno or 0)}); give another {option.format('port')}"
         )
         if error.errno == errno.EADDRINUSE:
             raise PortInUseError(problem) from error

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -354,23 +353,24 @@ async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, 
     # A sidecar beside a server of HTTP does not pay for an HTTP server.
     from mcp_discovery.program import Program
     from mcp_discovery.sidecar.bridge.bridge import Bridge
+    from mcp_discovery.sidecar.bridge.entrance import Credentials
     from mcp_discovery.sidecar.bridge.serving import BridgeListener, McpEndpoint
 
+    host, port = settings.listen_place
+    # Before a process is started: who may come in has to be said.
+    Credentials.of(settings, host or advertise.listening_host(chosen))
     program = Program(command=settings.command, grace=settings.child_grace)
     bridge = Bridge(program, settings.name or os.path.basename(settings.command[0]))
     async with bridge.running():
         asking = advertise.as_known_to(store, chosen)
         if (known := await _unless_stopped(asking, stop)) is None:
             return OK
-        host, port = settings.listen_place
-        listener = BridgeListener(host or advertise.listening_host(known), port)
+        listener = BridgeListener(host or advertise.listening_host(known), port, settings)
         endpoint = listener.endpoints["/mcp"] = McpEndpoint(bridge, settings.process_each)
         bridge.figures.sessions = lambda: len(endpoint.legacy)
         async with listener.listening():
-            settings = replace(settings, url=listener.url("/mcp"), listen=None)
-            return await _Sidecar(settings, store, Access.of(settings), known, None, bridge).life(
-                stop
-            )
+            settings, access = listener.access_to("/mcp", settings)
+            return await _Sidecar(settings, store, access, known, None, bridge).life(stop)
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, Advertised], stop: Stop) -> Advertised | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,8 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
 _HEARTBEAT = 0.16
 _LONGEST_HEARTBEAT = 1.8
 
+#: The settings that name files of who may come in to a bridge.
+_BRIDGE_FILES = ("bridge_token_file", "bridge_cert", "bridge_key", "bridge_client_ca")
 #: How sessions of a bridged server have processes.
 SESSIONS = ("auto", "shared", "each")
 
@@ -71,6 +73,9 @@ class SidecarSettings:
 
     ``command`` starts the MCP server as a child. Without a ``url`` it speaks stdio, and is served
     over HTTP at ``listen``, HOST:PORT (default: a free port at the advertised address);
+    ``allowed_hosts`` are the names by which clients call it, besides addresses. Who may come in is
+    said by ``bridge_token_file`` (one token a line, followed), ``bridge_client_ca`` (with
+    ``bridge_cert`` and ``bridge_key``, for TLS), or ``bridge_open``: anybody;
     ``sessions`` says whether its sessions are ``shared``, have a process ``each``, or, with
     ``auto``, only those whose clients can be asked something. ``health_port`` is where the sidecar
     answers ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
@@ -117,6 +122,12 @@ class SidecarSettings:
     command: tuple[str, ...] = ()
     listen: str | None = None
     sessions: str = "auto"
+    allowed_hosts: tuple[str, ...] = ()
+    bridge_token_file: str | None = None
+    bridge_cert: str | None = None
+    bridge_key: str | None = None
+    bridge_client_ca: str | None = None
+    bridge_open: bool = False
     #: Whether the command speaks stdio, and is served over HTTP by the sidecar itself.
     bridged: bool = field(init=False, default=False)
 
@@ -162,11 +173,27 @@ class SidecarSettings:
     def _other_problems(self) -> Iterator[str]:
         if self.sessions not in SESSIONS:
             yield f"sessions {self.sessions!r} is none; use {', '.join(SESSIONS)}"
-        if self.listen is not None:
-            if not self.bridged:
-                yield "--listen is for a command without --url, which is served there"
-            elif _place(self.listen) is None:
-                yield f"{self.listen!r} is no HOST:PORT to listen on, such as 127.0.0.1:8000"
+        if not self.bridged:
+            for option, value in (
+                ("--listen", self.listen),
+                ("--allowed-host", self.allowed_hosts),
+                ("--bridge-open", self.bridge_open),
+                *((f"--{each.replace('_', '-')}", getattr(self, each)) for each in _BRIDGE_FILES),
+            ):
+                if value:
+                    yield (
+                        f"{option} is for a command that speaks stdio, which is served over HTTP: "
+                        "give a command after --, and no --url"
+                    )
+        if bool(self.bridge_cert) != bool(self.bridge_key):
+            yield (
+                "a certificate needs its key, and a key its certificate: give both --bridge-cert "
+                "and --bridge-key"
+            )
+        if self.bridge_client_ca and not self.bridge_cert:
+            yield "--bridge-client-ca needs TLS: give --bridge-cert and --bridge-key, too"
+        if self.listen is not None and _place(self.listen) is None:
+            yield f"{self.listen!r} is no HOST:PORT to listen on, such as 127.0.0.1:8000"
         if self.health_port is not None and not 0 <= self.health_port <= 65535:
             yield f"health port {self.health_port} is none; give one of 1 to 65535"
         if self.fail_after is not None and self.fail_after not in FAIL_AFTER:
@@ -181,6 +208,20 @@ class SidecarSettings:
     def listen_place(self) -> tuple[str | None, int]:
         """Host and port to listen on; ``None`` where the advertised address decides."""
         return (None, 0) if self.listen is None else _place(self.listen) or (None, 0)
+
+    def served_at(self, url: str, token: str | None, auth: Auth | None) -> SidecarSettings:
+        """The settings of a sidecar beside what is served at ``url``, which lets it in with
+        ``token`` and others as ``auth`` says."""
+        of_bridge = dict.fromkeys(("listen", *_BRIDGE_FILES))
+        return replace(
+            self,
+            url=url,
+            auth=auth,
+            server_token=token,
+            allowed_hosts=(),
+            bridge_open=False,
+            **of_bridge,  # type: ignore[arg-type]
+        )
 
     @property
     def process_each(self) -> bool | None:

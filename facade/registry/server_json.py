@@ -240,7 +240,7 @@ def identity(record: Record) -> dict[str, Any]:
 def remote_of(record: Record, remote: Remote) -> dict[str, Any]:
     """One of ``remotes``, with the header that a client has to send."""
     found: dict[str, Any] = {"type": remote.type, "url": remote.url}
-    if record.auth.type != "none":
+    if record.auth.type in _TOKEN:
         header = {"name": "Authorization", "description": _TOKEN[record.auth.type]}
         found["headers"] = [{**header, "isRequired": True, "isSecret": True}]
     return found

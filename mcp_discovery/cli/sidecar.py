@@ -53,6 +53,42 @@ def sidecar(
         "advertised address.",
         rich_help_panel=_BRIDGE,
     ),
+    allowed_host: list[str] | None = typer.Option(
+        None,
+        metavar="HOST",
+        help="A name by which clients call it there, such as memory.example.com; addresses, "
+        "localhost and the hosts of --listen and --advertise-url are allowed by themselves. Give "
+        "it again for more. In the environment: separated by spaces.",
+        rich_help_panel=_BRIDGE,
+    ),
+    bridge_token_file: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Who shows one of the bearer tokens in it may come in: one a line, followed. Needed "
+        "where it is served elsewhere than on loopback, or one of the next.",
+        rich_help_panel=_BRIDGE,
+    ),
+    bridge_client_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of the CA whose client certificates may come in; followed.",
+        rich_help_panel=_BRIDGE,
+    ),
+    bridge_cert: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of the certificate that it is served with, over HTTPS; followed.",
+        rich_help_panel=_BRIDGE,
+    ),
+    bridge_key: str | None = typer.Option(
+        None, metavar="FILE", help="PEM file of its key; followed.", rich_help_panel=_BRIDGE
+    ),
+    bridge_open: bool = typer.Option(
+        False,
+        "--bridge-open",
+        help="Anybody may come in who reaches it: a mesh or a network policy asks who comes.",
+        rich_help_panel=_BRIDGE,
+    ),
     sessions: str = typer.Option(
         "auto",
         metavar="auto|shared|each",
@@ -236,6 +272,7 @@ def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
         "health_token": health_token,
         "health_token_file": health_token_file,
         "command": tuple(parameters["command"] or ()),
+        "allowed_hosts": tuple(parameters["allowed_host"] or ()),
     }
     return SidecarSettings(**given)
 

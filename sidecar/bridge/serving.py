@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -19,10 +20,14 @@ from mcp_discovery.mcp_messages import (
     is_modern,
 )
 from mcp_discovery.mcp_responses import error_response
+from mcp_discovery.sidecar.access import Access
 from mcp_discovery.sidecar.bridge.bridge import Bridge
+from mcp_discovery.sidecar.bridge.entrance import Credentials, Entrance
 from mcp_discovery.sidecar.bridge.exchange import PING_INTERVAL, WRITE_TIMEOUT
 from mcp_discovery.sidecar.bridge.legacy_clients import LegacyClients
 from mcp_discovery.sidecar.bridge.modern_clients import ModernClients
+from mcp_discovery.sidecar.healthz import refusals
+from mcp_discovery.sidecar.settings import SidecarSettings
 from mcp_discovery.stdio_child import LARGEST
 
 if TYPE_CHECKING:
@@ -93,32 +98,57 @@ async def _body(request: web.Request) -> Any:
 
 class BridgeListener:
     """Where the bridges of one process are reached; ``port`` is known inside of
-    :meth:`listening`."""
+    :meth:`listening`.
 
-    def __init__(self, host: str, port: int) -> None:
+    ``settings`` say who may come in; raises :class:`~mcp_discovery.errors.InvalidInputError` where
+    they say it to nobody and ``host`` is not of this machine alone.
+    """
+
+    def __init__(self, host: str, port: int, settings: SidecarSettings) -> None:
         self.host = host
         self.port = port
+        #: Who may come in.
+        self.credentials = Credentials.of(settings, host)
+        self._entrance = Entrance(settings, self.credentials)
         #: Path → what answers there. May change while it listens.
         self.endpoints: dict[str, McpEndpoint] = {}
 
     def url(self, path: str) -> str:
         """The URL of ``path``, as this machine reaches it."""
         host = WILDCARDS.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+        scheme = "http" if self.credentials.tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+
+    def access_to(self, path: str, settings: SidecarSettings) -> tuple[SidecarSettings, Access]:
+        """The settings of a sidecar beside what is at ``path``, and how it comes in there."""
+        credentials = self.credentials
+        token = credentials.own if credentials.are_wanted else None
+        served = settings.served_at(self.url(path), token, credentials.auth)
+        access = Access.of(served)
+        if settings.bridge_cert is not None:
+            tls = credentials.own_tls(settings.bridge_cert)
+            access = replace(access, tls=tls)
+        return served, access
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Answers while the block runs; raises :class:`OSError` where it cannot listen."""
+        """Answers while the block runs.
+
+        Raises :class:`~mcp_discovery.sidecar.healthz.PortInUseError`, and
+        :class:`~mcp_discovery.errors.InvalidInputError` where it cannot listen for another reason.
+        """
         app = web.Application(client_max_size=LARGEST)
         app.on_response_prepare.append(_sign)
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            sockets = listeners(self.host, self.port)
+            with refusals(self.host, self.port, "MCP", "--listen"):
+                sockets = listeners(self.host, self.port)
             self.port = int(sockets[0].getsockname()[1])
             most = default_most()
-            async with http_listener(runner, sockets, room=Room(most, most)):
+            tls = self.credentials.tls
+            async with http_listener(runner, sockets, room=Room(most, most), tls=tls):
                 yield
         finally:
             for endpoint in self.endpoints.values():
@@ -126,6 +156,8 @@ class BridgeListener:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if (refusal := self._entrance.refusal(request)) is not None:
+            return refusal
         endpoint = self.endpoints.get(request.path)
         if endpoint is None:
             known: Mapping[str, Any] = {
