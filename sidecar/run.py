@@ -353,12 +353,12 @@ async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, 
     # A sidecar beside a server of HTTP does not pay for an HTTP server.
     from mcp_discovery.program import Program
     from mcp_discovery.sidecar.bridge.bridge import Bridge
-    from mcp_discovery.sidecar.bridge.entrance import Admission
+    from mcp_discovery.sidecar.bridge.entrance import BridgeCredentials
     from mcp_discovery.sidecar.bridge.serving import BridgeListener, McpEndpoint
 
     host, port = settings.listen_place
     # Before a process is started: who may come in has to be said.
-    Admission.of(settings, host or advertise.listening_host(chosen))
+    BridgeCredentials.of(settings, host or advertise.listening_host(chosen))
     program = Program(command=settings.command, grace=settings.child_grace)
     bridge = Bridge(program, settings.name or os.path.basename(settings.command[0]))
     async with bridge.running():

@@ -29,7 +29,7 @@ _OPEN_ADVICE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class BridgeCredentials:
     """What lets a client in, and how its sidecar comes in itself.
 
     ``tokens`` are those of the file, ``own`` is the sidecar's, which no file has; ``tls`` is that
@@ -42,7 +42,7 @@ class Admission:
     own: str
 
     @classmethod
-    def of(cls, settings: SidecarSettings, host: str) -> Admission:
+    def of(cls, settings: SidecarSettings, host: str) -> BridgeCredentials:
         """What ``settings`` say of who may come to ``host``.
 
         Raises :class:`~mcp_discovery.errors.InvalidInputError`, also where anybody could who
@@ -96,7 +96,7 @@ class Admission:
 class Entrance:
     """The one way in to all bridges of a process."""
 
-    def __init__(self, settings: SidecarSettings, credentials: Admission) -> None:
+    def __init__(self, settings: SidecarSettings, credentials: BridgeCredentials) -> None:
         hosts = list(settings.allowed_hosts)
         if settings.advertise_url is not None:
             hosts += filter(None, [urlsplit(settings.advertise_url).hostname])

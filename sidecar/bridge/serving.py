@@ -22,7 +22,7 @@ from mcp_discovery.mcp_messages import (
 from mcp_discovery.mcp_responses import error_response
 from mcp_discovery.sidecar.access import Access
 from mcp_discovery.sidecar.bridge.bridge import Bridge
-from mcp_discovery.sidecar.bridge.entrance import Admission, Entrance
+from mcp_discovery.sidecar.bridge.entrance import BridgeCredentials, Entrance
 from mcp_discovery.sidecar.bridge.exchange import PING_INTERVAL, WRITE_TIMEOUT
 from mcp_discovery.sidecar.bridge.legacy_clients import LegacyClients
 from mcp_discovery.sidecar.bridge.modern_clients import ModernClients
@@ -108,7 +108,7 @@ class BridgeListener:
         self.host = host
         self.port = port
         #: Who may come in.
-        self.credentials = Admission.of(settings, host)
+        self.credentials = BridgeCredentials.of(settings, host)
         self._entrance = Entrance(settings, self.credentials)
         #: Path → what answers there. May change while it listens.
         self.endpoints: dict[str, McpEndpoint] = {}
