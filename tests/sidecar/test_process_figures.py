@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -169,9 +172,11 @@ def test_a_reading_is_given_again_for_a_moment() -> None:
 
 def test_where_nothing_is_told_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a kernel that was built without the lists of children."""
-    honest = process_figures._read
+    honest = process_figures._content
     monkeypatch.setattr(
-        process_figures, "_read", lambda path: None if path.endswith("children") else honest(path)
+        process_figures,
+        "_content",
+        lambda path: None if path.endswith("children") else honest(path),
     )
     figures = ProcessFigures(lambda: [os.getpid()])
     assert figures.read() is None and figures.load() is None
@@ -189,3 +194,32 @@ def test_ten_processes_take_less_than_a_millisecond() -> None:
             figures.read()
             took.append(time.thread_time() - began)
         assert min(took) < 0.001
+
+
+async def test_many_processes_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_figures, "_MANY", 2)
+    with started(TREE, "3", TREE) as process:
+        for _ in range(3):
+            said(process)
+        figures = ProcessFigures(lambda: [process.pid], Clock())
+        assert read(figures).processes == 3
+        entered, go_on = threading.Event(), threading.Event()
+        honest = figures._stats
+
+        def slow(roots: Iterable[int]) -> dict[int, Any]:
+            entered.set()
+            go_on.wait(10)
+            return honest(roots)
+
+        monkeypatch.setattr(figures, "_stats", slow)
+        before = figures.read()  # the last one, while a thread reads
+        assert await asyncio.to_thread(entered.wait, 10)
+        assert figures.read() is before
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        go_on.set()
+
+        async def told() -> bool:
+            return read(figures).processes == 0
+
+        await until(told, timeout=5, what="the reading's end")
