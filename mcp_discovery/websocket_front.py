@@ -19,6 +19,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 
+from mcp_discovery.disconnects import has_left
 from mcp_discovery.glance import glance
 from mcp_discovery.inner_request import InnerRequests, ResponseSink
 from mcp_discovery.json_values import count_values
@@ -415,6 +416,9 @@ class _SocketConversation:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if has_left(self._request):  # so that its next ping, which holds it, is not waited for
+            with suppress(ConnectionError):
+                await self._socket.close(drain=False)
         if self._session is not None:
             with suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(_END_SESSION):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -440,6 +441,28 @@ async def test_a_large_answer_that_is_given_up_leaves_room_for_others(
         given_up = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
         await ws.send_json({**given_up, "params": {"requestId": 1}})
         assert (await told(ws))["id"] == 2
+
+
+async def test_nothing_is_left_of_clients_that_vanish(gate: Client, server: FaultyServer) -> None:
+    server.handler = legacy()
+    for _ in range(20):
+        async with plain_socket(gate) as ws:
+            await ws.send_json(call("initialize", protocolVersion="2025-11-25"))
+            await told(ws)
+            connection = ws._response.connection
+            assert connection is not None and connection.transport is not None
+            connection.transport.abort()
+
+    async def gone() -> bool:
+        gc.collect()
+        return not any(type(each) is web.WebSocketResponse for each in gc.get_objects())
+
+    await until(gone, timeout=10, what="every socket being freed")
+
+    async def ended() -> bool:
+        return [each.method for each in server.requests].count("DELETE") == 20
+
+    await until(ended, timeout=5, what="every session being ended")
 
 
 # -- servers that fail -----------------------------------------------------------------------------
