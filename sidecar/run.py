@@ -56,6 +56,9 @@ _PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 _STUCK = 20.0
 _STUCK_INTERVALS = 3.0
 
+#: Seconds after which a command that is not heard of at its URL is worth a word.
+_PATIENCE = 15.0
+
 #: The time-out of a probe is this part of the interval.
 _TIMEOUT = 0.7
 #: How many seconds after its TTL a silent holder of the same id can still look alive.
@@ -229,8 +232,12 @@ class _Sidecar:
             self._watch(http, unsigned)
             registering = self._registrant.keep()
             async with alongside(
-                stop.wanted.wait(), self._drain.wait(), self._child_ended(), self._advertise()
-            ) as (stopped, drained, ended, _):
+                stop.wanted.wait(),
+                self._drain.wait(),
+                self._child_ended(),
+                self._advertise(),
+                self._advise(),
+            ) as (stopped, drained, ended, *_):
                 await asyncio.wait(
                     {registering, stopped, drained, ended}, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -332,6 +339,19 @@ class _Sidecar:
         log.info("advertising %s (%s)", url, self._chosen.why)
         if self._trials is not None:
             await guarded("trying the advertised address", self._trials.run)
+
+    async def _advise(self) -> None:
+        """What to do about a command that is not heard of at its URL."""
+        if self._child is None:
+            return
+        await asyncio.wait({self._first}, timeout=_PATIENCE)
+        if not self._first.done():
+            log.warning(
+                "nothing has spoken MCP at %s for %g s; if the command speaks stdio, leave out "
+                "--url, and it is served over HTTP",
+                public(self._settings.url),
+                _PATIENCE,
+            )
 
     async def _child_ended(self) -> int:
         if self._child is None:

@@ -23,6 +23,9 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
     A2A: ("http", "https"),
 }
 
+#: The transport of a command without a URL.
+STDIO = "stdio"
+
 #: Heartbeats that say the same lie this part of TTL apart, so that every other one comes within a
 #: third of it, and no more seconds than this: every other one verifies that the store still has
 #: what was written, so a store that lost it is noticed within 5 s, whatever the TTL.
@@ -135,6 +138,8 @@ class SidecarSettings:
         if not self.url and self.command:
             object.__setattr__(self, "bridged", True)
             object.__setattr__(self, "url", BRIDGED)
+            if self.transport == STDIO:
+                object.__setattr__(self, "transport", "streamable-http")
         if self.kind == AGENT and self.transport == "streamable-http":  # the default
             object.__setattr__(self, "transport", A2A)
         raise_all(self._faults())
@@ -278,7 +283,12 @@ class SidecarSettings:
 
     def _url_problems(self) -> Iterator[str]:
         schemes = SCHEMES.get(self.transport)
-        if schemes is None:
+        if self.bridged:
+            yield from self._bridge_problems()
+        if self.transport == STDIO:
+            yield "a server that speaks stdio has no URL: give its command after --, and no --url"
+            schemes = SCHEMES["streamable-http"]
+        elif schemes is None:
             yield f"a sidecar cannot probe transport {self.transport!r}; use {', '.join(SCHEMES)}"
             schemes = tuple(chain.from_iterable(SCHEMES.values()))
         for what, url, allowed in (
@@ -298,6 +308,21 @@ class SidecarSettings:
             map(_is_tls, (self.url, self.health_url, self.advertise_url))
         ):
             yield "--server-ca is for https:// and wss://, and no URL begins so"
+
+    def _bridge_problems(self) -> Iterator[str]:
+        """What is said of a server of HTTP, and cannot be of one that speaks stdio."""
+        why = "a command without --url speaks stdio, and is served as streamable HTTP"
+        if self.kind == AGENT:
+            yield "an A2A agent speaks HTTP: give --url with where its card is"
+        elif self.transport != "streamable-http":
+            yield f"{why}: leave out --transport {self.transport}, or give its --url"
+        for option, given in (
+            ("--server-token", self.has_token),
+            ("--server-ca", self.server_ca),
+            ("--server-name", self.server_name),
+        ):
+            if given:
+                yield f"{why}: leave out {option}, or give its --url"
 
     def _time_problems(self) -> Iterator[str]:
         for name, value, least in (

@@ -25,7 +25,7 @@ def test_the_interval_is_a_third_of_the_ttl() -> None:
         ({"url": "127.0.0.1:8000"}, "the MCP server's URL: '127.0.0.1:8000' has no scheme"),
         ({"url": "ftp://x/"}, "has no scheme of http, https; write an absolute URL such as"),
         ({"url": "http:///mcp"}, "is not a URL with a host"),
-        ({"transport": "stdio"}, "use streamable-http, sse, websocket"),
+        ({"transport": "gopher"}, "use streamable-http, sse, websocket"),
         ({"transport": "websocket"}, "has no scheme of ws, wss"),
         ({"advertise_url": "nowhere"}, "the advertised URL: 'nowhere' has no scheme"),
         ({"health_url": "/health"}, "the health URL: '/health' has no scheme"),

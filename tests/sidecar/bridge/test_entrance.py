@@ -139,12 +139,20 @@ async def test_a_port_that_is_taken(store: EmbeddedStore, caplog: pytest.LogCapt
         ({"bridge_client_ca": "a.pem"}, "needs TLS"),
         ({"url": "http://h/mcp", "bridge_open": True}, "--bridge-open is for a command"),
         ({"url": "http://h/mcp", "listen": "127.0.0.1:1"}, "--listen is for a command"),
+        ({"transport": "sse"}, "leave out --transport sse, or give its --url"),
+        ({"kind": "agent"}, "an A2A agent speaks HTTP: give --url"),
+        ({"server_token": "x"}, "leave out --server-token"),
+        ({"url": "http://h/mcp", "transport": "stdio"}, "and no --url"),
         ({"sessions": "some"}, "use auto, shared, each"),
     ],
 )
 def test_bad_input_is_one_sentence(given: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):
         SidecarSettings(**({"command": COMMAND} | given))
+
+
+def test_stdio_is_what_a_command_without_a_url_speaks() -> None:
+    assert SidecarSettings(command=COMMAND, transport="stdio").bridged
 
 
 @pytest.mark.parametrize(
