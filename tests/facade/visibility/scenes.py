@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mcp_discovery.document import CapabilityDocument
-from mcp_discovery.health import Status
+from mcp_discovery.health import Load, Status, ToolUse
 from mcp_discovery.record import Record
 
 NAMES = ("pay", "pay-eu", "shop", "docs", "desk")
@@ -81,6 +81,14 @@ class Made:
             skills=tuple(found["skills"].values()),
             card=self._card if self.name == AGENT else None,
         )
+
+    @property
+    def load(self) -> Load:
+        """What it reports, which is of all that it offers."""
+        tools = [each["name"] for each in self.document.tools]
+        counted = tuple(ToolUse(name, 10 + len(self.id), 0.3) for name in tools)
+        busy = 10 * len(self.offers)
+        return Load(busy, 50, float(busy), 0.2, 0.4, 0.1, busy, 2**20 * busy, 0.5, True, counted)
 
     @property
     def _card(self) -> dict[str, Any]:

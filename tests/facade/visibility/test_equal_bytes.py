@@ -59,6 +59,7 @@ def clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         secrets, "token_bytes", bytes
     )  # which versions of named queries are made with
+    monkeypatch.setattr("mcp_discovery.adapters.heartbeats.LOAD_EVERY", 0.0)
     usual = {**(RegistryIndex.__init__.__kwdefaults__ or {}), "now": _now}
     monkeypatch.setattr(RegistryIndex.__init__, "__kwdefaults__", usual)
     yield
@@ -85,12 +86,12 @@ class Door:
             if known is not None and known[0] == each:
                 continue
             if known is not None and known[0].record == each.record:
-                await known[1].heartbeat(Health(each.status, "as made", NOW, NOW))
+                await known[1].heartbeat(Health(each.status, "as made", NOW, NOW), each.load)
                 self.registered[id] = each, known[1]
                 continue
             if known is not None and known[0].owner == each.owner:
                 await known[1].update(each.record, each.document)
-                await known[1].heartbeat(Health(each.status, "as made", NOW, NOW))
+                await known[1].heartbeat(Health(each.status, "as made", NOW, NOW), each.load)
                 self.registered[id] = each, known[1]
                 continue
             if known is not None:
@@ -103,6 +104,7 @@ class Door:
                 health=Health(each.status, "as made", NOW, NOW),
                 holder=Holder("h" * 16, "host", "sidecar", owner=each.owner),
             )
+            await registration.heartbeat(Health(each.status, "as made", NOW, NOW), each.load)
             self.registered[id] = each, registration
 
     def masked(self, data: bytes) -> bytes:
