@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from mcp_discovery.errors import DiscoveryError
 
@@ -35,6 +36,36 @@ class ChildStartError(DiscoveryError):
     def __init__(self, problem: str, code: int) -> None:
         super().__init__(problem)
         self.code = code
+
+
+class _Process(asyncio.subprocess.Process):
+    """A process whose end is known when it ends: asyncio's waits for its pipes as well, which what
+    it has started may hold open."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _EndProtocol) -> None:
+        super().__init__(transport, protocol, asyncio.get_running_loop())
+        self._ended = protocol.ended
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        assert self.returncode is not None, "it has ended"
+        return self.returncode
+
+
+class _EndProtocol(asyncio.subprocess.SubprocessStreamProtocol):
+    def __init__(self) -> None:
+        super().__init__(limit=2**16, loop=asyncio.get_running_loop())
+        self.ended = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.ended.set()
+
+
+async def _create_process(*command: str, **options: Any) -> asyncio.subprocess.Process:
+    """As :func:`asyncio.create_subprocess_exec`."""
+    loop = asyncio.get_running_loop()
+    return _Process(*await loop.subprocess_exec(_EndProtocol, *command, **options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +98,7 @@ class Child:
             env = {name: value for name, value in os.environ.items() if name not in _OURS}
         pipe = asyncio.subprocess.PIPE if piped else None
         try:
-            process = await asyncio.create_subprocess_exec(
+            process = await _create_process(
                 *command,
                 stdin=pipe,
                 stdout=pipe,

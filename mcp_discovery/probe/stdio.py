@@ -25,6 +25,8 @@ from mcp_discovery.stdio_child import ChildGoneError, StdioChild
 
 #: Seconds that a command may go on running after it has closed its output.
 _LINGERING: Final = 1.0
+#: How many lines that are no message a command may print.
+_MOST_PRINTED: Final = 10_000
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE: Final = 2.0
 
@@ -62,6 +64,7 @@ class StdioWire(Duplex):
     _child: StdioChild | None = field(default=None, init=False)
     #: The first line of its output that is no message.
     _printed: str = field(default="", init=False)
+    _lines_printed: int = field(default=0, init=False)
 
     async def _connect(self, connection: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         self._child = child = await StdioChild.start(self.program, self.url)
@@ -101,6 +104,10 @@ class StdioWire(Duplex):
                 raise
             assert self._child is not None
             said = self._child.skip(raw)
+            self._lines_printed += 1
+            if self._lines_printed > _MOST_PRINTED:
+                why = f"printed {_MOST_PRINTED:,} lines that are no message of MCP"
+                raise BadAnswerError(f"{why}: {self._printed!r}", over_limit=True) from error
             if not self._printed:
                 self._printed = said
                 self.oddities.add(f"it prints what is no message of MCP to its output: {said!r}")

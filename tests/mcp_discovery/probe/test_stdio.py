@@ -159,6 +159,10 @@ async def test_more_than_is_read(probe_of: MakeProbe) -> None:
     command = (sys.executable, "-c", "print('[' + '1,' * 600_000 + '1]', flush=True); input()")
     with pytest.raises(BadAnswerError, match="JSON values at once"):
         await probe_of(*command).introspect(15)
+    with pytest.raises(
+        BadAnswerError, match="printed 10,000 lines that are no message of MCP: 'y'"
+    ):
+        await probe_of("yes").introspect(30)
     program = Program(command=handmade(), env={"PYTHONPATH": str(ROOT)})
     probe = StdioProbe(program, "small", limits=Limits(body_bytes=20))
     try:
