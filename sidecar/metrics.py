@@ -65,6 +65,10 @@ class Histogram:
         """The samples of a family of the kind ``histogram``."""
         for limit, total in zip((*_BUCKETS, "+Inf"), accumulate(self._counts), strict=True):
             yield {**labels, "le": str(limit)}, total, "_bucket"
+        yield from self.totals(labels)
+
+    def totals(self, labels: Labels) -> Iterator[Sample]:
+        """The samples of a family of the kind ``summary``: a tenth of a histogram's."""
         yield labels, self.count, "_count"
         yield labels, self._sum, "_sum"
 

@@ -188,8 +188,8 @@ class BridgeFigures:
         calls = (each for labels, counts in named for each in counts.outcomes(labels))
         yield from family("tool_calls_total", "counter", text, *calls)
         text = "Time that calls of tools took."
-        took = (each for labels, counts in named for each in counts.durations.samples(labels))
-        yield from family("tool_call_duration_seconds", "histogram", text, *took)
+        took = (each for labels, counts in named for each in counts.durations.totals(labels))
+        yield from family("tool_call_duration_seconds", "summary", text, *took)
 
     def _named(self) -> Iterator[tuple[str, _Counts]]:
         return ((name, counts) for name, counts in self._tools.items() if name != OTHERS)

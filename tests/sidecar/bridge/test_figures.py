@@ -162,8 +162,12 @@ def test_figures_for_prometheus(clock: Clock) -> None:
     for name, value in (("sessions", 7), ("child_restarts", 2), ("active_requests", 0)):
         (sample,) = families[f"mcp_discovery_sidecar_{name}"].samples
         assert (sample.value, sample.labels["name"]) == (value, "shop")
-    buckets = families["mcp_discovery_sidecar_tool_call_duration_seconds"].samples
-    assert buckets[0].labels["tool"] == 'a"b\\c\nd'
+    took = families["mcp_discovery_sidecar_tool_call_duration_seconds"].samples
+    assert [(each.name[-4:], each.labels["tool"]) for each in took] == [
+        ("ount", 'a"b\\c\nd'),
+        ("_sum", 'a"b\\c\nd'),
+    ]
+    buckets = families["mcp_discovery_sidecar_request_duration_seconds"].samples
     counts = {each.labels.get("le"): each.value for each in buckets}
     assert (counts["0.05"], counts["0.25"], counts["+Inf"]) == (0, 1, 1)
 
