@@ -16,11 +16,20 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from mcp_discovery.facade.app import OPERATIONS
+from mcp_discovery.facade.gateway.handlers import PATH as GATEWAY
 from mcp_discovery.facade.http.operation import PREFIX, Operation, Parameter
 from tests.facade.visibility.scenes import Scene
 
 #: Requests that are followed by a stream, which the test reads itself.
 STREAMS = {"/events", "/registry/stream"}
+#: What becomes a WebSocket where it is asked for with this.
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol": "mcp",
+}
 #: So many values of a path's parameters are tried, and so many query strings.
 _VALUES, _QUERIES = 4, 2
 #: Parameters that say how long to wait, or where a reader is: the streams' part of the test.
@@ -79,6 +88,8 @@ def requests(scene: Scene, chance: Random) -> Iterator[Asked]:
             # Whoever may not change or call anything is refused alike, whatever it is about.
             for path in paths:
                 yield Asked(each.method, path)
+                if each.method == "GET" and each.path == GATEWAY:
+                    yield Asked("GET", path, headers=HANDSHAKE)
             if each.method == "GET":
                 for _ in range(_QUERIES):
                     yield Asked("GET", chance.choice(paths) + _query(scene, each, chance))
