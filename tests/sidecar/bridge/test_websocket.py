@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,6 +24,7 @@ from mcp_discovery.client.streams import websocket_transport
 from mcp_discovery.health import Status
 from tests.foreign.socket_client import by_python, by_typescript
 from tests.sidecar.harness import Seen, sidecar
+from tests.stores.tls import Tls
 from tests.stores.waiting import bounded, until
 
 pytestmark = pytest.mark.slow
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.slow
 SERVES = "from collections import Counter; from tests.facade.gateway.server import build"
 COMMAND = (sys.executable, "-c", f"{SERVES}; build('a', Counter()).run('stdio')")
 ASKS = (sys.executable, "-m", "tests.sidecar.bridge.asking_server")
+INFO = {"name": "test", "version": "1"}
 ERAS: tuple[ConnectMode, ...] = ("auto", "legacy")
 
 
@@ -42,6 +45,18 @@ async def bridged(
     async with sidecar(store, "", command=command, name="gate", **more):
         found = await seen.until_status(Status.HEALTHY, within=15)
         yield str(found.record.endpoint.url).replace("http", "ws", 1)
+
+
+def children() -> int:
+    """How many processes run below this one."""
+    return len(psutil.Process(os.getpid()).children(recursive=True))
+
+
+async def until_there_are(number: int) -> None:
+    async def ended() -> bool:
+        return children() == number
+
+    await until(ended, timeout=10, what="the process of the session having ended")
 
 
 def over_socket(url: str, mode: ConnectMode, **more: Any) -> Client:
@@ -77,9 +92,6 @@ async def test_a_session_of_its_own_ends_with_its_socket(store: EmbeddedStore, s
     async def elicited(context: Any, params: Any) -> ElicitResult:
         return ElicitResult(action="accept", content={"sure": True})
 
-    def children() -> int:
-        return len(psutil.Process(os.getpid()).children(recursive=True))
-
     async with bridged(store, seen, ASKS, sessions="each") as url:
         before = children()
         async with over_socket(url, "legacy", elicitation_callback=elicited) as client:
@@ -87,10 +99,7 @@ async def test_a_session_of_its_own_ends_with_its_socket(store: EmbeddedStore, s
             assert told.content[0].text == "accept"  # type: ignore[union-attr]
             assert children() > before
 
-        async def ended() -> bool:
-            return children() == before
-
-        await until(ended, timeout=5, what="the process of the session having ended")
+        await until_there_are(before)
 
 
 async def test_the_python_sdks_client_of_1_x(store: EmbeddedStore, seen: Seen) -> None:
@@ -118,3 +127,67 @@ async def test_what_is_no_socket_of_mcp(store: EmbeddedStore, seen: Seen) -> Non
             reply = orjson.loads((await ws.receive()).data)
             assert (reply["id"], reply["error"]["code"]) == (1, -32600)
             assert "send initialize first" in reply["error"]["message"]
+
+
+async def status_of(url: str, **more: Any) -> int:
+    """The HTTP status with which a handshake is refused."""
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as error:
+            await http.ws_connect(url, protocols=("mcp",), **more)
+        return error.value.status
+
+
+async def asked(ws: aiohttp.ClientWebSocketResponse, id: int, method: str, **params: Any) -> Any:
+    await ws.send_json({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+    return orjson.loads((await bounded(ws.receive(), 10)).data)
+
+
+async def test_who_may_come_in(store: EmbeddedStore, seen: Seen, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("first\nsecond\n")
+    mine = {"Authorization": "Bearer second"}
+    async with (
+        bridged(store, seen, ASKS, bridge_token_file=str(tokens)) as url,
+        aiohttp.ClientSession(headers=mine) as http,
+    ):
+        assert await status_of(url) == 401
+        assert await status_of(url, headers=mine, origin="https://evil.example.com") == 403
+        assert await status_of(url, headers={**mine, "Host": "evil.example.com"}) == 421
+        async with http.ws_connect(url, protocols=("mcp",)) as ws:
+            hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": INFO}
+            assert (await asked(ws, 1, "initialize", **hello))["result"]
+            tokens.write_text("first\n")
+
+            async def refused() -> bool:
+                reply = await asked(ws, 2, "ping")
+                return "send Authorization" in str(reply.get("error"))
+
+            await until(refused, timeout=10, what="the token counting no more")
+
+
+async def test_a_session_ends_for_a_client_with_a_certificate(
+    store: EmbeddedStore, seen: Seen, tmp_path: Path
+) -> None:
+    tls = Tls(tmp_path)
+    settings = {
+        "bridge_cert": str(tls.server.cert_file),
+        "bridge_key": str(tls.server.key_file),
+        "bridge_client_ca": str(tls.ca_file),
+    }
+
+    async with (
+        bridged(store, seen, ASKS, sessions="each", **settings) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        assert url.startswith("wss://")
+        before = children()
+        assert await status_of(url, ssl=tls.client_context(with_certificate=False)) == 401
+        async with http.ws_connect(url, protocols=("mcp",), ssl=tls.client_context()) as ws:
+            hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": INFO}
+            assert (await asked(ws, 1, "initialize", **hello))["result"]
+            assert children() > before
+            connection = ws._response.connection
+            assert connection is not None and connection.transport is not None
+            connection.transport.abort()
+
+        await until_there_are(before)
