@@ -21,7 +21,7 @@ from mcp_discovery.health import ANSWERS, Health, Status
 from mcp_discovery.registrant.introspector import ServerDescription
 from mcp_discovery.registrant.registrar import Registrar
 from mcp_discovery.registrant.watcher import ProbeFinding
-from mcp_discovery.sidecar.run import terms
+from mcp_discovery.sidecar.kept_server import terms
 from mcp_discovery.sidecar.settings import SidecarSettings
 
 #: How many begin to register in a second: one Consul agent that has to take more beside a thousand

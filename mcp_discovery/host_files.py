@@ -63,8 +63,8 @@ class HostEntry:
     """One server of a host's file: a ``command``, or a ``url``.
 
     ``key`` is what the file calls it; ``name`` is a DNS label, ``title`` the key where that is
-    another. ``options`` are those that it gives the sidecar. Nothing is filled in yet: texts may
-    hold ``${NAME}``.
+    another. ``options`` are those that it gives the sidecar. As it is read nothing is filled in
+    yet: texts may hold ``${NAME}``. ``secrets`` are what was filled in and must stay out of logs.
     """
 
     key: str
@@ -72,13 +72,14 @@ class HostEntry:
     title: str | None
     transport: str
     command: str | None = None
-    args: tuple[str, ...] = ()
+    args: tuple[str, ...] = field(default=(), repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_file: str | None = None
     cwd: str | None = None
     url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def parse(data: bytes, file: str) -> Any:
         return json.loads(text, object_pairs_hook=_Object, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         said = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise InvalidInputError(f"{file} is not JSON: {said}") from error
+        raise InvalidInputError(f"{file}: is not JSON: {said}") from error
 
 
 class _Object(dict[str, Any]):

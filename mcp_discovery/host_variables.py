@@ -26,6 +26,8 @@ _HOSTS_OWN = re.compile(r"([A-Za-z]+):(?!-)")
 _SCHEME = re.compile(r"\b(?:Bearer|Basic|Token|ApiKey)\s+(?=\$\{)", re.IGNORECASE)
 #: What turns something on or off is no secret, whatever its name.
 _SWITCH = re.compile(r"true|false|yes|no|on|off|none|[01]?", re.IGNORECASE)
+#: A value of so few characters is in every other line of a log.
+_SHORT = 3
 _NO_NAME = re.compile(r"[^A-Z0-9]+")
 
 
@@ -65,11 +67,11 @@ class HostVariables:
         Raises :class:`InvalidInputError`, which has all that is wrong with it: a variable that is
         not set, what only its host can ask for, a secret that stands there in clear.
         """
-        faults = list(_clear_secrets(entry))
-        faults += [] if entry.url is None else _secrets_in_url(entry.url)
+        faults = [*_clear_secrets(entry)]
+        used: dict[str, str] = {}
 
         def fill(text: str) -> str:
-            return _REFERENCE.sub(lambda found: self._value(found, faults), text)
+            return _REFERENCE.sub(lambda found: self._value(found, used, faults), text)
 
         def fill_all(texts: Mapping[str, str]) -> dict[str, str]:
             return {name: fill(text) for name, text in texts.items()}
@@ -91,13 +93,13 @@ class HostVariables:
             faults.append(f"its url, filled in, {why}; give it in headers, as ${{NAME}}")
         told = dict.fromkeys(faults)
         raise_all([InvalidInputError(f"{entry.key!r}: {each}") for each in told])
-        return filled
+        return replace(filled, secrets=tuple({*secret_values(used), *secret_values(filled.env)}))
 
     @property
     def _folder(self) -> Path:
         return self.workspace or self.file.absolute().parent
 
-    def _value(self, found: re.Match[str], faults: list[str]) -> str:
+    def _value(self, found: re.Match[str], used: dict[str, str], faults: list[str]) -> str:
         name = found[1]
         if name in self._known:
             if (known := self._known[name]) is None:
@@ -112,6 +114,7 @@ class HostVariables:
                         f"or write ${{{variable[1]}:-default}}"
                     )
                 return variable[2] or ""
+            used[variable[1]] = value
             return value
         if own := _HOSTS_OWN.match(name):
             what = "its host asks the user for" if own[1] == "input" else "only its host knows"
@@ -122,17 +125,31 @@ class HostVariables:
         return found[0]
 
 
+def secret_values(variables: Mapping[str, str]) -> Iterator[str]:
+    """Those values of ``variables`` that are secrets, by their own looks or by their names."""
+    for name, _ in secrets_in_mapping(variables):
+        if _SWITCH.fullmatch(value := variables[name].strip()) is None and len(value) > _SHORT:
+            yield value
+
+
+def clear_secrets(entry: HostEntry) -> Iterator[InvalidInputError]:
+    """What stands in clear in ``entry``, which is not filled in, with what to write instead."""
+    return (InvalidInputError(f"{entry.key!r}: {each}") for each in _clear_secrets(entry))
+
+
 def _clear_secrets(entry: HostEntry) -> Iterator[str]:
-    """What stands in clear in ``entry`` and must not, with what to write instead."""
     usual = f"{_NO_NAME.sub('_', entry.name.upper())}_TOKEN"
     for position, why in secrets_in_arguments(list(map(_as_in_records, entry.args))):
         instead = f"write ${{{usual}}} in its place and set that variable"
-        yield f"argument {position + 1} {why}; {instead}"
+        if _SWITCH.fullmatch(entry.args[position]) is None:
+            yield f"argument {position + 1} {why}; {instead}"
     for name, why in _in_mapping(entry.env):
         yield f'env {name} {why}; write "{name}": "${{{name}}}" and set that variable'
     for name, why in _in_mapping(entry.headers):
         value = f"{'Bearer ' * (name.lower() == 'authorization')}${{{usual}}}"
         yield f'header {name} {why}; write "{name}": "{value}" and set that variable'
+    if entry.url is not None:
+        yield from _secrets_in_url(entry.url)
 
 
 def _in_mapping(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -74,6 +74,17 @@ class Table:
 Node = Scalar | Items | Table
 
 
+def node_of(value: Any) -> Node:
+    """A JSON value as :func:`parse` gives it; its lines are not known."""
+    if isinstance(value, Mapping):
+        return Table({key: node_of(each) for key, each in value.items()}, dict.fromkeys(value, 0))
+    if isinstance(value, list):
+        return Items([node_of(each) for each in value])
+    if isinstance(value, bool) or value is None:
+        return Scalar(str(value).lower() if value is not None else "null", False)
+    return Scalar(str(value), isinstance(value, str))
+
+
 def read_bytes(file: str) -> bytes:
     """The content of ``file``, ``-`` for standard input; raises :class:`InvalidInputError`."""
     try:

@@ -52,4 +52,5 @@ class Access:
                 health_auth = BearerAuth(secret, settings.health_url)
             if urlsplit(settings.health_url).hostname != urlsplit(settings.url).hostname:
                 health_tls = ServerTls(tls.context)  # the name is that of the MCP server
-        return cls(url, BearerAuth(token, url), tls, health_auth, health_tls)
+        auth = BearerAuth(token, url, settings.server_headers)
+        return cls(url, auth, tls, health_auth, health_tls)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.listening import free_port, listeners
@@ -41,11 +42,13 @@ async def answering(
     trouble: Callable[[], str | None],
     drain: Callable[[], Awaitable[None]],
     figures: Callable[[], str],
+    servers: Callable[[], Mapping[str, str]] | None = None,
 ) -> AsyncIterator[None]:
     """Answers on ``host`` at ``port`` while the block runs; nothing when ``port`` is ``None``.
 
     ``/healthz`` and ``/readyz`` answer 200, or 503 with the reason that their function returns;
-    who is ready all the same answers what ``trouble`` returns, besides.
+    who is ready all the same answers what ``trouble`` returns, besides, and ``servers`` says of
+    each of several how it is.
     ``POST /drain`` answers when ``drain`` has returned; it is for this machine alone, whatever
     ``host`` is. Raises :class:`PortInUseError`, and
     :class:`~mcp_discovery.errors.InvalidInputError` when the address cannot be had for another
@@ -60,18 +63,22 @@ async def answering(
     from mcp_discovery.connection_room import Room
     from mcp_discovery.http_listener import http_listener, sign
 
-    def status(good: str, why_not: Callable[[], str | None]) -> web.Response:
+    def status(
+        good: str, why_not: Callable[[], str | None], more: Mapping[str, Any] | None = None
+    ) -> web.Response:
         if (reason := why_not()) is None:
-            return web.json_response({"status": good})
-        return web.json_response({"status": f"not {good}", "reason": reason}, status=503)
+            return web.json_response({"status": good, **(more or {})})
+        body = {"status": f"not {good}", "reason": reason, **(more or {})}
+        return web.json_response(body, status=503)
 
     async def live(_: web.Request) -> web.Response:
         return status("live", why_not_live)
 
     async def ready(_: web.Request) -> web.Response:
+        more = {"servers": dict(servers())} if servers is not None else {}
         if why_not_ready() is None and (what := trouble()) is not None:
-            return web.json_response({"status": "ready", "problem": what})
-        return status("ready", why_not_ready)
+            return web.json_response({"status": "ready", "problem": what, **more})
+        return status("ready", why_not_ready, more)
 
     async def drained(request: web.Request) -> web.Response:
         # A browser on this machine sends the Origin of the page that makes the request.

@@ -69,6 +69,7 @@ class SidecarSettings:
 
     ``server_token``, or what ``server_token_file`` holds, is the bearer token for the MCP server
     itself: it is sent to that server only. The file is read when the sidecar starts, and followed.
+    ``server_headers`` are sent there besides.
     ``health_token``, or what ``health_token_file`` holds, is the one for ``health_url``; without it
     a health URL of the server's own origin gets the server's. ``server_ca`` is the PEM file of the
     CA of the server's certificate, followed as well; ``server_name`` is the name in it, where that
@@ -108,6 +109,7 @@ class SidecarSettings:
     health_url: str | None = None
     server_token: str | None = field(default=None, repr=False)
     server_token_file: str | None = None
+    server_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     server_ca: str | None = None
     server_name: str | None = None
     health_token: str | None = field(default=None, repr=False)
@@ -256,7 +258,8 @@ class SidecarSettings:
     @property
     def has_token(self) -> bool:
         """Whether there is a token for the MCP server."""
-        return bool(self.server_token or self.server_token_file)
+        given = any(name.lower() == "authorization" for name in self.server_headers)
+        return bool(self.server_token or self.server_token_file or given)
 
     def record_fields(self, url: str, health_url: str | None = None) -> dict[str, Any]:
         """The record's fields as far as they are set, with JSON's names, for endpoint ``url``."""

@@ -79,14 +79,16 @@ def schema(
 def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
     """The lines to print about ``file``, and all that is wrong with it."""
     from mcp_discovery.cli import settings_file
-    from mcp_discovery.yaml_files import Items, Table, parse, read_bytes
+    from mcp_discovery.host_files import entries_in
 
     try:
-        content = parse(read_bytes(file), file)
-        keys = content.entries.keys() if isinstance(content, Table) else ()
+        content = _content(file)
+        keys = content.keys() if isinstance(content, dict) else ()
         if _is_auth_file(keys):
             return _check_auth_file(file)
-        if isinstance(content, Items) or _SERVER_FILE_KEYS.intersection(keys):
+        if (entries := entries_in(content)) is not None:
+            return _check_host_file(file, entries)
+        if isinstance(content, list) or _SERVER_FILE_KEYS.intersection(keys):
             return _check_servers(file)
         sections, wrong = settings_file.sections(file, ROLES)
     except (DiscoveryError, ValueError) as error:
@@ -102,9 +104,9 @@ def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
         parameters = {each.parameter: each.default for each in known.values()}
         parameters |= {key: text for key, text in _PLACEHOLDERS.items() if key in required}
         needed = [each.key for each in missing]
-        if role == "sidecar" and not {"url", "command"} & there:
+        if role == "sidecar" and not {"url", "command", "servers"} & there:
             parameters["url"] = _PLACEHOLDERS["url"]
-            needed.insert(0, "url (or a command)")
+            needed.insert(0, "url (or a command, or servers)")
         parameters |= given
         # Times are compared with each other: what a bad one would be is not known.
         times = [key for key in bad if key in known and known[key].kind is float]
@@ -131,6 +133,19 @@ def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
     return lines, faults
 
 
+def _content(file: str) -> Any:
+    """What a file of any kind says: hosts have JSON that is no YAML."""
+    from mcp_discovery import host_files
+    from mcp_discovery.yaml_files import parse, read_bytes
+
+    data = read_bytes(file)
+    try:
+        content = parse(data, file)
+    except InvalidInputError:
+        return host_files.parse(data, file)
+    return None if content is None else content.value()
+
+
 def _faults(role: str, parameters: Mapping[str, Any]) -> Iterator[Exception]:
     """What is wrong with the parameters: builds from them what the role would."""
     from mcp_discovery.adapters import open_store
@@ -140,7 +155,7 @@ def _faults(role: str, parameters: Mapping[str, Any]) -> Iterator[Exception]:
     if role == "sidecar":
         read = sidecar.store_options_of
         steps += [
-            lambda: sidecar.settings_of(parameters),
+            lambda: sidecar.file_settings_of(parameters) or sidecar.settings_of(parameters),
             lambda: sidecar.require_no_embedded(parameters["store"]),
         ]
     else:
@@ -185,6 +200,18 @@ def _check_auth_file(file: str) -> tuple[list[str], list[Exception]]:
     if missing := [each.issuer for each in found.issuers if not each.audience]:
         fine += f", with --public-url: there is no audience for {', '.join(missing)}"
     return [fine], []
+
+
+def _check_host_file(file: str, entries: Mapping[str, Any]) -> tuple[list[str], list[Exception]]:
+    """What ``sidecar --servers`` would refuse, whatever its environment."""
+    from mcp_discovery.host_files import servers_in
+    from mcp_discovery.host_variables import clear_secrets
+    from mcp_discovery.plural import counted
+
+    found = servers_in(entries)
+    faults: list[Exception] = [*found.refused.values()]
+    faults += [fault for each in found.entries.values() for fault in clear_secrets(each)]
+    return [] if faults else [f"{file}: {counted(len(found.entries), 'server')}: fine"], faults
 
 
 def _check_servers(file: str) -> tuple[list[str], list[Exception]]:

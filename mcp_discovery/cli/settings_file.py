@@ -155,10 +155,21 @@ def values(
     section: Table, role: Callable[..., Any], file: str
 ) -> tuple[dict[str, Any], dict[str, InvalidInputError]]:
     """What ``section`` gives ``role``, by parameter, and what is wrong, by key."""
+    found, problems = given_values(section.entries, role)
+    return found, {
+        key: InvalidInputError(f"{file}:{section.lines[key]}: {problem}")
+        for key, problem in problems.items()
+    }
+
+
+def given_values(
+    entries: Mapping[str, Node], role: Callable[..., Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What ``entries`` give ``role``, by parameter, and what is wrong, by key."""
     known = settings(role)
     found: dict[str, Any] = {}
-    faults: dict[str, InvalidInputError] = {}
-    for key, node in section.entries.items():
+    problems: dict[str, str] = {}
+    for key, node in entries.items():
         setting = known.get(key)
         if setting is None:
             problem = _unknown(key, known)
@@ -173,8 +184,8 @@ def values(
                 continue
             except ValueError as error:
                 problem = f"{key}: {error}"
-        faults[key] = InvalidInputError(f"{file}:{section.lines[key]}: {problem}")
-    return found, faults
+        problems[key] = problem
+    return found, problems
 
 
 def _text(node: Node) -> str:

@@ -16,10 +16,12 @@ from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
+    from mcp_discovery.sidecar.servers_file import ServersFileSettings
     from mcp_discovery.sidecar.settings import SidecarSettings
 
 _RECORD = "What is said of the server"
 _BRIDGE = "A server that speaks stdio"
+_FILE = "Many servers"
 _CONSUL = "What other programs read in Consul's catalog"
 #: An option that says something of the server, and one that takes seconds.
 _fact = partial(typer.Option, rich_help_panel=_RECORD)
@@ -45,6 +47,21 @@ def sidecar(
         help="Starts the MCP server itself. With --url it speaks HTTP: signals are passed on, and "
         "its exit code is the sidecar's. Without --url it speaks stdio: it is kept running and "
         "served over HTTP.",
+    ),
+    servers: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Instead of one server all those in a host's configuration file, such as "
+        "claude_desktop_config.json or .vscode/mcp.json: each is served at /NAME/mcp and "
+        "registered by itself. The file is followed.",
+        rich_help_panel=_FILE,
+    ),
+    only: list[str] | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Only this one of that file; give it again for more. In the environment: separated "
+        "by spaces.",
+        rich_help_panel=_FILE,
     ),
     listen: str | None = typer.Option(
         None,
@@ -241,15 +258,31 @@ def sidecar(
 
     Around one that speaks stdio: mcp-discovery sidecar --store … --tag memory --
     npx -y @modelcontextprotocol/server-memory
+
+    All of a host: mcp-discovery sidecar --store … --servers ~/.cursor/mcp.json
     """
     from mcp_discovery.cli import logs
 
     logs.start(log_level, json=json)
     service_links.warn(os.environ)
-    settings = settings_of(context.params)
+    settings = file_settings_of(context.params) or settings_of(context.params)
     require_no_embedded(store)
     given = store_options_of(context.params)
     raise typer.Exit(asyncio.run(_run(settings, store, given)))
+
+
+def file_settings_of(parameters: Mapping[str, Any]) -> ServersFileSettings | None:
+    """What they say of a file of servers; ``None`` without one.
+
+    Raises :class:`InvalidInputError`.
+    """
+    if parameters["servers"] is None:
+        if parameters["only"]:
+            raise InvalidInputError("--only is for a file of servers; give --servers, too")
+        return None
+    from mcp_discovery.cli.servers_option import file_settings
+
+    return file_settings(parameters, sidecar, settings_of)
 
 
 def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
@@ -289,12 +322,19 @@ def require_no_embedded(store: str) -> None:
         )
 
 
-async def _run(settings: SidecarSettings, url: str, given: StoreOptions) -> int:
+async def _run(
+    settings: SidecarSettings | ServersFileSettings, url: str, given: StoreOptions
+) -> int:
     from mcp_discovery.adapters import open_store
     from mcp_discovery.sidecar.run import run
+    from mcp_discovery.sidecar.settings import SidecarSettings
 
     async with open_store(url, given) as store:
-        return await run(settings, store)
+        if isinstance(settings, SidecarSettings):
+            return await run(settings, store)
+        from mcp_discovery.sidecar.servers_file import run_file
+
+        return await run_file(settings, store)
 
 
 def store_options_of(parameters: Mapping[str, Any]) -> StoreOptions:

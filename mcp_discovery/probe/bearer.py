@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
@@ -10,25 +12,31 @@ from mcp_discovery.urls import origin_of
 
 
 class BearerAuth:
-    """A middleware of aiohttp sessions that adds ``secret`` to the requests to ``url``'s origin.
+    """A middleware of aiohttp sessions that adds ``secret``, and ``headers``, to the requests to
+    ``url``'s origin.
 
     One that was refused is read again at once, and where it is another by then, the request is sent
     once more.
     """
 
-    def __init__(self, secret: Secret, url: str) -> None:
+    def __init__(self, secret: Secret, url: str, headers: Mapping[str, str] | None = None) -> None:
         self._secret = secret
+        self._headers = headers or {}
         self._origin = origin_of(url)
 
     def secrets(self) -> tuple[str, ...]:
         """What must stay out of messages."""
         token = self._secret.current()
-        return (token,) if token else ()
+        words = (word for value in self._headers.values() for word in (value, *value.split()[1:]))
+        return tuple(filter(None, (token, *words)))
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Sends ``request`` by ``handler``; what aiohttp calls for each request."""
         token = self._secret.current()
-        if not token or origin_of(str(request.url)) != self._origin:
+        if not (token or self._headers) or origin_of(str(request.url)) != self._origin:
+            return await handler(request)
+        request.headers.update(self._headers)
+        if not token:
             return await handler(request)
         request.headers[aiohttp.hdrs.AUTHORIZATION] = f"Bearer {token}"
         response = await handler(request)

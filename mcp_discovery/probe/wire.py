@@ -205,8 +205,11 @@ def probing_session(
     connector: aiohttp.BaseConnector,
     headers: Mapping[str, str] | None = None,
     middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+    *,
+    owner: bool = True,
 ) -> aiohttp.ClientSession:
-    """A session that keeps no cookies and follows no redirect by itself: it owns ``connector``.
+    """A session that keeps no cookies and follows no redirect by itself; as its ``owner`` it closes
+    ``connector``.
 
     A redirect would take a request, credentials and all, to where nobody sent it. ``headers`` go
     with every request; ``middlewares`` are aiohttp's.
@@ -215,6 +218,7 @@ def probing_session(
     redirects.on_request_redirect.append(_refuse_redirect)
     return aiohttp.ClientSession(
         connector=connector,
+        connector_owner=owner,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=headers,
         middlewares=middlewares,

@@ -131,6 +131,19 @@ class BridgeListener:
         return served, access
 
     @asynccontextmanager
+    async def serving(
+        self, path: str, bridge: Bridge, settings: SidecarSettings
+    ) -> AsyncIterator[None]:
+        """``bridge`` is reached at ``path`` while the block runs; its sessions end with it."""
+        endpoint = self.endpoints[path] = McpEndpoint(bridge, settings.process_each)
+        bridge.figures.sessions = lambda: len(endpoint.legacy)
+        try:
+            yield
+        finally:
+            del self.endpoints[path]
+            await endpoint.close()
+
+    @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Answers while the block runs.
 
@@ -151,8 +164,6 @@ class BridgeListener:
             async with http_listener(runner, sockets, room=Room(most, most), tls=tls):
                 yield
         finally:
-            for endpoint in self.endpoints.values():
-                await endpoint.close()
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

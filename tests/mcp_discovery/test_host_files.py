@@ -209,11 +209,11 @@ def test_names_that_are_the_same_are_both_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('{"mcpServers": {"a": }}', "mcp.json is not JSON: Expecting value: line 1 column 22"),
-        ('{\n// b\n"a": 1,, }', "mcp.json is not JSON: Expecting property name"),
-        ('{"a": NaN}', "mcp.json is not JSON: NaN is no number"),
-        ("", "mcp.json is not JSON: Expecting value"),
-        ("[" * 100_000, "mcp.json is not JSON: it is nested too deeply"),
+        ('{"mcpServers": {"a": }}', "mcp.json: is not JSON: Expecting value: line 1 column 22"),
+        ('{\n// b\n"a": 1,, }', "mcp.json: is not JSON: Expecting property name"),
+        ('{"a": NaN}', "mcp.json: is not JSON: NaN is no number"),
+        ("", "mcp.json: is not JSON: Expecting value"),
+        ("[" * 100_000, "mcp.json: is not JSON: it is nested too deeply"),
         ("a: [", "mcp.json:1: is not YAML"),
     ],
 )
@@ -304,10 +304,19 @@ def test_secrets_in_clear_are_refused_with_what_to_write(
 def test_what_only_looks_like_a_secret_is_taken() -> None:
     entry = one(
         command="x",
-        args=["--token", "${env:TOKEN}", "--header", "Authorization: Bearer ${TOKEN}"],
+        args=[
+            "--token",
+            "${env:TOKEN}",
+            "--auth",
+            "none",
+            "--header",
+            "Authorization: Bearer ${TOKEN}",
+        ],
         env={"DISABLE_AUTH": "true", "TOKEN": "${env:TOKEN}", "PATH": "/usr/bin"},
     )
-    assert filled(entry, TOKEN="secret").args[1] == "secret"
+    known = filled(entry, TOKEN="secret")
+    assert (known.args[1], known.secrets) == ("secret", ("secret",))
+    assert "'secret'" not in repr(known)
     remote = one(url="https://${HOST}/mcp", headers={"authorization": "Token ${TOKEN}"})
     known = filled(remote, HOST="a.example", TOKEN="t")
     assert (known.url, known.headers) == ("https://a.example/mcp", {"authorization": "Token t"})

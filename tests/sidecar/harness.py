@@ -13,8 +13,9 @@ from mcp_discovery.adapters.store import Change, Snapshot, Store
 from mcp_discovery.errors import StoreUnavailableError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
-from mcp_discovery.sidecar.run import Stop, run
+from mcp_discovery.sidecar.run import run
 from mcp_discovery.sidecar.settings import SidecarSettings
+from mcp_discovery.sidecar.stopping import Stop
 from tests.stores.waiting import PAUSE, until
 
 #: Short terms: the promise is an interval of 1 s.

@@ -32,6 +32,15 @@ WRONG = [
     ("", ": is empty; write sidecar: or facade:"),
     ("- a\n", "neither a server's object nor a list of them"),
     ("just words", ": is no mapping"),
+    ('{"servers": {"a": {}}} // of a host', ": 'a': has neither a command nor a url"),
+    (
+        '{"mcpServers": {"a": {"command": "x", "env": {"A_KEY": "", "B_TOKEN": "b"}}}}',
+        ': \'a\': env B_TOKEN is given in clear; write "B_TOKEN": "${B_TOKEN}"',
+    ),
+    (
+        "sidecar:\n  store: consul://a\n  servers: a.json\n  name: b\n",
+        ": --name is of one server, and --servers names several; write it into the entry",
+    ),
     ("facad:\n  port: 1\n", ":1: there is no facad; did you mean facade?"),
     ("facade:\n", ":1: facade: needs options below it"),
     ("facade:\n  host: a\n  prot: 1\n", ":3: there is no prot; did you mean port?"),
@@ -166,7 +175,8 @@ async def test_check_tells_what_is_in_effect_and_what_is_still_needed(tmp_path: 
     ended = await command("config", "check", "--show", str(file))
     assert ended.code == 0, ended
     head, *rest = ended.out.splitlines()
-    assert head == f"{file}: sidecar: fine; it still needs url (or a command) and store to start"
+    needed = "url (or a command, or servers) and store"
+    assert head == f"{file}: sidecar: fine; it still needs {needed} to start"
     told = dict(line.strip().split(": ", 1) for line in rest)
     assert (told["tag"], told["metadata"], told["version"]) == ("a, b", "k=1.10", "1.10.0")
     assert told["ttl"] == "10.0"
