@@ -110,8 +110,8 @@ class HostVariables:
             if value is None or (not value and variable[2] is not None):
                 if variable[2] is None:
                     faults.append(
-                        f"the variable {variable[1]} is not set; set it where the sidecar starts, "
-                        f"or write ${{{variable[1]}:-default}}"
+                        f"the variable {variable[1]} is not set; set it where this is read, or "
+                        f"write ${{{variable[1]}:-default}}"
                     )
                 return variable[2] or ""
             used[variable[1]] = value
@@ -119,8 +119,8 @@ class HostVariables:
         if own := _HOSTS_OWN.match(name):
             what = "its host asks the user for" if own[1] == "input" else "only its host knows"
             faults.append(
-                f"{found[0]} is what {what}; write ${{env:NAME}} and set that variable where the "
-                "sidecar starts"
+                f"{found[0]} is what {what}; write ${{env:NAME}} and set that variable where this "
+                "is read"
             )
         return found[0]
 

@@ -8,20 +8,19 @@ import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mcp_discovery import env_files
 from mcp_discovery.child import ChildStartError
 from mcp_discovery.cli.terminal import line, say
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.facade.registration.body import NAMES_NOTHING
 from mcp_discovery.host_files import HostEntry
-from mcp_discovery.host_variables import HostVariables
+from mcp_discovery.host_variables import HostVariables, secret_values
 from mcp_discovery.probe import BadAnswerError, Introspection, NoAnswerError
 from mcp_discovery.probe.stdio import StdioProbe
 from mcp_discovery.program import Program
 
 #: How programs say that they want a terminal.
 _TERMINAL = re.compile(r"\b(tty|terminal)\b|inappropriate ioctl|curses", re.IGNORECASE)
-#: What is shorter is not blanked in messages: it would be found in any.
-_SHORTEST_SECRET = 4
 
 
 def command_line(entry: HostEntry) -> str:
@@ -30,15 +29,16 @@ def command_line(entry: HostEntry) -> str:
 
 
 def program_of(entry: HostEntry, file: str) -> tuple[Program, Collection[str]]:
-    """What runs ``entry`` of ``file``, filled in from the environment, and the values of that.
+    """What runs ``entry`` of ``file``, filled in from the environment, and the secrets in that.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` where a variable is not set, or a secret
     stands there in clear.
     """
     filled = HostVariables(Path(file), os.environ).filled(entry)
-    program = Program(command=(filled.command or "", *filled.args), env=filled.env, cwd=filled.cwd)
-    pairs = zip(entry.args, filled.args, strict=True)
-    return program, {after for before, after in pairs if after != before} | {*filled.env.values()}
+    filed = {} if filled.env_file is None else env_files.read(filled.env_file)
+    command = (filled.command or "", *filled.args)
+    program = Program(command=command, env=filed | dict(filled.env), cwd=filled.cwd)
+    return program, (*filled.secrets, *secret_values(filed))
 
 
 async def introspect(
@@ -49,8 +49,7 @@ async def introspect(
     ``secrets`` are blanked in errors. Raises :class:`~mcp_discovery.child.ChildStartError` and
     :class:`~mcp_discovery.probe.ProbeError`.
     """
-    concealed = [each for each in secrets if len(each) >= _SHORTEST_SECRET]
-    probe = StdioProbe(program, name, secrets=lambda: concealed)
+    probe = StdioProbe(program, name, secrets=lambda: secrets)
     try:
         return await probe.introspect(timeout)
     finally:

@@ -118,7 +118,7 @@ def test_a_file_of_vs_code() -> None:
     told = unfillable(found.entries["asks"])
     assert told == (
         "'asks': ${input:key} is what its host asks the user for; write ${env:NAME} and set that "
-        "variable where the sidecar starts"
+        "variable where this is read"
     )
 
 
@@ -247,11 +247,10 @@ def test_what_cannot_be_filled_in_is_all_told() -> None:
     told = unfillable(entry).splitlines()
     assert told == [
         "'one': ${command:pick} is what only its host knows; write ${env:NAME} and set that "
-        "variable where the sidecar starts",
-        "'one': the variable NONE is not set; set it where the sidecar starts, or write "
-        "${NONE:-default}",
+        "variable where this is read",
+        "'one': the variable NONE is not set; set it where this is read, or write ${NONE:-default}",
         "'one': ${workspaceFolder} is not known for a file at /p/mcp.json; write the path",
-        "'one': the variable B is not set; set it where the sidecar starts, or write ${B:-default}",
+        "'one': the variable B is not set; set it where this is read, or write ${B:-default}",
     ]
 
 

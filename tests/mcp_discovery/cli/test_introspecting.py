@@ -92,17 +92,18 @@ async def test_what_cannot_be_introspected_is_refused_alone(
     token = "ghp_" + "a1" * 12
     file = hosts_file(
         tmp_path,
-        well=handmade(env={**HERE, "KEY": "${env:KEY_OF_WELL}"}),
+        well=handmade(env={**HERE, "API_KEY": "${env:KEY_OF_WELL}"}),
         missing={"command": "no-such-command"},
         login=handmade("login"),
-        ends={"command": "sh", "args": ["-c", "echo $KEY >&2; exit 4"], "env": {"KEY": "${KEY}"}},
+        ends={"command": "sh", "args": ["-c", "echo $API_KEY >&2; exit 4"], "envFile": ".env"},
         clear=handmade(env={**HERE, "GITHUB_TOKEN": token}),
         unset=handmade(env={**HERE, "API_KEY": "${NOT_SET_ANYWHERE}"}),
         asks=handmade(env={**HERE, "API_KEY": "${input:api-key}"}),
         typed=handmade("--token", "my-pass-word"),
     )
     given = ("--introspect", "--yes", "--introspect-timeout", "3s")
-    ended = await register(asked, file, *given, KEY="value-of-the-key", KEY_OF_WELL="value-of-well")
+    (tmp_path / ".env").write_text("API_KEY=value-of-the-key\n")
+    ended = await register(asked, file, *given, KEY_OF_WELL="value-of-well")
     said = {
         name.rpartition("-")[0] or name: why
         for name, _, why in (line.partition(": refused: ") for line in ended.err.splitlines())
