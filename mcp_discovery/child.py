@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -108,17 +109,8 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_dies_with_us(),
             )
-        except FileNotFoundError as error:
-            raise ChildStartError(
-                f"{program!r}: command not found; check its spelling and PATH", NOT_FOUND
-            ) from error
-        except PermissionError as error:
-            raise ChildStartError(
-                f"{program!r} is not executable; make it so, or name its interpreter first",
-                NOT_EXECUTABLE,
-            ) from error
         except (OSError, ValueError) as error:
-            raise ChildStartError(f"{program!r} cannot be run: {error}", NOT_EXECUTABLE) from error
+            raise _start_error(program, cwd, error) from error
         log.info("started %s as process %d", program, process.pid)
         return cls(process)
 
@@ -144,6 +136,24 @@ class Child:
         # Also after its own end: workers that it left behind are in its group.
         self.signal(signal.SIGKILL)
         await self.process.wait()
+
+
+def _start_error(program: str, cwd: str | None, error: OSError | ValueError) -> ChildStartError:
+    """What is wrong, and what to do about it."""
+    if cwd is not None and not os.path.isdir(cwd):
+        return ChildStartError(f"{cwd!r} is no directory to run {program!r} in", NOT_EXECUTABLE)
+    if isinstance(error, FileNotFoundError):
+        problem = "command not found; check its spelling and PATH"
+        if os.path.exists(os.path.join(cwd or "", program)):
+            problem = "its first line names an interpreter that is not there"
+        return ChildStartError(f"{program!r}: {problem}", NOT_FOUND)
+    if isinstance(error, PermissionError):
+        problem = "is not executable; make it so, or name its interpreter first"
+    elif isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+        problem = "is no program; begin it with a line such as #!/bin/sh, or name its interpreter"
+    else:
+        problem = f"cannot be run: {error}"
+    return ChildStartError(f"{program!r} {problem}", NOT_EXECUTABLE)
 
 
 def _dies_with_us() -> Callable[[], None] | None:

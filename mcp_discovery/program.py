@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mcp_discovery import env_files
+
 #: What every program is given of our environment: where its files and tools are, and which language
 #: it speaks. Nothing else: ours holds credentials.
 INHERITED = (
@@ -27,16 +29,26 @@ INHERITED = (
 class Program:
     """How the processes of one server are started and ended.
 
-    ``env`` is what they are given besides :data:`INHERITED`; ``cwd`` is where they run; ``grace``
-    is how many seconds they have to end after SIGTERM.
+    ``env`` is what they are given besides :data:`INHERITED`, and, before that, the variables in
+    ``env_file``, which is read at each start; ``cwd`` is where they run; ``grace`` is how many
+    seconds they have to end after SIGTERM.
+
+    What a bridge ends them for: with all that they started they have more than ``memory_max`` bytes
+    in memory, or have used more than ``cpu_seconds`` of processor time; or they answer nothing for
+    ``restart_after`` seconds (0: that is no reason).
     """
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: str | None = None
     grace: float = 5.0
+    env_file: str | None = None
+    memory_max: int | None = None
+    cpu_seconds: float | None = None
+    restart_after: float = 60.0
 
     def environment(self) -> dict[str, str]:
-        """All variables of a process."""
+        """All variables of a process; raises :class:`~mcp_discovery.errors.InvalidInputError`."""
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        return inherited | dict(self.env)
+        filed = env_files.read(self.env_file) if self.env_file is not None else {}
+        return inherited | filed | dict(self.env)

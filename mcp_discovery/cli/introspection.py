@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -18,9 +17,7 @@ from mcp_discovery.host_variables import HostVariables, secret_values
 from mcp_discovery.probe import BadAnswerError, Introspection, NoAnswerError
 from mcp_discovery.probe.stdio import StdioProbe
 from mcp_discovery.program import Program
-
-#: How programs say that they want a terminal.
-_TERMINAL = re.compile(r"\b(tty|terminal)\b|inappropriate ioctl|curses", re.IGNORECASE)
+from mcp_discovery.stdio_hints import hint
 
 
 def command_line(entry: HostEntry) -> str:
@@ -61,8 +58,8 @@ def advice(error: DiscoveryError, longer: str) -> str:
     that gives it more time. Empty where ``error`` says so itself."""
     if isinstance(error, ChildStartError | InvalidInputError):
         return ""
-    if _TERMINAL.search(str(error)):
-        return "start it by what makes it an MCP server over stdio: a client gives it no terminal"
+    if said := hint(str(error)):
+        return said
     if isinstance(error, NoAnswerError):
         return (
             f"give it longer with {longer}, and where it waits for a login or an answer, run it by "

@@ -80,8 +80,6 @@ class StdioWire(Duplex):
                 ending = str(await child.ended())
         except TimeoutError:
             ending = "closed its output and went on running"
-        if not child.last_line and self._printed:
-            ending += f"; it printed {self._printed!r}"
         raise UnreachableError(f"the command {ending}", was_connected=True)
 
     async def _send(self, body: bytes) -> None:

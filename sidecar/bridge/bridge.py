@@ -10,12 +10,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from mcp_discovery.child import ChildStartError
+from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
 from mcp_discovery.program import Program
 from mcp_discovery.sidecar.bridge.connection import ChildConnection, Params
 from mcp_discovery.sidecar.bridge.figures import BridgeFigures
 from mcp_discovery.sidecar.bridge.greeting import Greeting, greet, initialize
+from mcp_discovery.sidecar.bridge.supervision import supervised
 from mcp_discovery.stdio_child import Ending, StdioChild
+from mcp_discovery.stdio_hints import hint
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,14 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _LIVED: Final = 30.0
+#: Seconds after which it is said that a process has not answered its first request.
+_PATIENCE: Final = 30.0
+#: What to do about a command that ends before it spoke.
+_ADVICE: Final = (
+    "see which arguments it wants, and which variables: it is given those that --env names"
+)
+#: Why a process cannot be started.
+_CANNOT_START: Final = (ChildStartError, InvalidInputError)
 
 
 class Spoken:
@@ -35,9 +46,12 @@ class Spoken:
 
 
 class Bridge:
-    """Keeps a process of ``program`` running; ``name`` is what its log lines begin with."""
+    """Keeps a process of ``program`` running; ``name`` is what its log lines begin with.
 
-    def __init__(self, program: Program, name: str) -> None:
+    With ``gives_up`` it does not start another one where the first ends before it spoke MCP.
+    """
+
+    def __init__(self, program: Program, name: str, *, gives_up: bool = False) -> None:
         self.program = program
         self.name = name
         #: Why the server cannot be asked now; ``None`` where it can.
@@ -49,9 +63,13 @@ class Bridge:
         #: Is called whenever :attr:`why_not` has changed.
         self.changed: Callable[[], None] = lambda: None
         self._spoken: Spoken | None = None
-        self._pids: set[int] = set()
+        self._gives_up = gives_up
+        self._given_up: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._children: set[StdioChild] = set()
         #: What it measures.
-        self.figures = BridgeFigures(lambda: self._pids, lambda: self.restarts)
+        self.figures = BridgeFigures(
+            lambda: [each.pid for each in self._children], lambda: self.restarts
+        )
         #: Whether processes end by themselves where they are asked anything before ``initialize``.
         self._legacy_alone = False
 
@@ -60,7 +78,8 @@ class Bridge:
         """The process is kept running while the block runs.
 
         Raises :class:`~mcp_discovery.child.ChildStartError` where the command cannot be
-        run at all.
+        run at all, and :class:`~mcp_discovery.errors.InvalidInputError` where the file with its
+        variables cannot be read.
         """
         child = await StdioChild.start(self.program, self.name)
         keeping = asyncio.create_task(self._keep(child), name=f"bridge to {self.name}")
@@ -69,6 +88,15 @@ class Bridge:
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+
+    async def given_up(self) -> int:
+        """Waits until it gives up; the exit code for that, never 0."""
+        return (await asyncio.shield(self._given_up)).exit_code or 1
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to all of its processes."""
+        for each in self._children:
+            each.signal(number)
 
     def spoken(self) -> Spoken:
         """The process that is there for all; raises :class:`JsonRpcError` where it cannot be
@@ -87,18 +115,12 @@ class Bridge:
         """
         try:
             child = await StdioChild.start(self.program, self.name)
-        except ChildStartError as error:
+        except _CANNOT_START as error:
             raise JsonRpcError(INTERNAL_ERROR, str(error), status=503) from error
-        connection = ChildConnection(child)
-        self._pids.add(child.pid)
-        reading = asyncio.create_task(connection.run(), name=f"reading {self.name}")
-        try:
-            yield Spoken(connection, await initialize(connection, capabilities, info, protocol))
-        finally:
-            await child.stop(self.program.grace)
-            self._pids.discard(child.pid)
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+        connection, greeting = ChildConnection(child), None
+        async with self._read(connection, lambda: greeting):
+            greeting = await initialize(connection, capabilities, info, protocol)
+            yield Spoken(connection, greeting)
 
     def notify(self, method: str, params: Params) -> None:
         """Hands on what the server says without being asked."""
@@ -109,6 +131,26 @@ class Bridge:
         """Refuses what the process that all share asks, as it cannot be said whom."""
         raise JsonRpcError(INTERNAL_ERROR, f"{method}: no client of this server can be asked")
 
+    @asynccontextmanager
+    async def _read(
+        self, connection: ChildConnection, greeting: Callable[[], Greeting | None]
+    ) -> AsyncIterator[asyncio.Task[Ending]]:
+        """Reads a process while the block runs, and ends it then."""
+        child = connection.child
+        self._children.add(child)
+        reading = asyncio.create_task(
+            supervised(connection, self.program, greeting), name=f"reading {self.name}"
+        )
+        try:
+            yield reading
+        finally:
+            try:
+                await child.stop(self.program.grace)
+            finally:
+                self._children.discard(child)
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
     async def _keep(self, child: StdioChild | None) -> None:
         pause = _FIRST_PAUSE
         while True:
@@ -118,45 +160,72 @@ class Bridge:
                     self.restarts += 1
                     child = await StdioChild.start(self.program, self.name)
                 ending: object = await self._live(child)
-            except ChildStartError as error:
+            except _CANNOT_START as error:
                 ending = error
-            child = None
             if self._legacy_alone and not legacy_alone:
                 log.info("%s %s, asked for its era; it is not asked any more", self.name, ending)
+                child = None
                 continue
             if time.monotonic() - began > _LIVED:
                 pause = _FIRST_PAUSE
             self._say(str(ending))
+            if self._gives_up and isinstance(ending, Ending):
+                what = hint(child.log.all() if child is not None else "") or _ADVICE
+                log.error("%s %s, before it spoke MCP; %s", self.name, ending, what)
+                self._given_up.set_result(ending)
+                return
+            child = None
             log.warning("%s %s; starting it again in %g s", self.name, ending, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _live(self, child: StdioChild) -> Ending:
         connection = ChildConnection(child, self)
-        self._pids.add(child.pid)
-        reading = asyncio.create_task(connection.run(), name=f"reading {self.name}")
-        greets = initialize(connection) if self._legacy_alone else greet(connection)
-        greeting = asyncio.create_task(greets, name=f"greeting {self.name}")
-        try:
-            await asyncio.wait({reading, greeting}, return_when=asyncio.FIRST_COMPLETED)
-            if greeting.done() and not reading.done():
-                self._spoken = Spoken(connection, greeting.result())
-                self._say(None)
-                return await reading
-            ending = await reading
-            self._legacy_alone = ending.code >= 0 and not self._legacy_alone
-            return ending
-        except JsonRpcError as fault:
-            return Ending(0, f"refuses to speak MCP: {fault.message}")
-        finally:
-            self._spoken = None
-            greeting.cancel()
-            await child.stop(self.program.grace)
-            self._pids.discard(child.pid)
-            reading.cancel()
-            await asyncio.gather(reading, greeting, return_exceptions=True)
+        async with self._read(connection, self._greeting) as reading:
+            greets = initialize(connection) if self._legacy_alone else greet(connection)
+            greeting = asyncio.create_task(greets, name=f"greeting {self.name}")
+            try:
+                both = {reading, greeting}
+                done, _ = await asyncio.wait(
+                    both, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    self._say(_unanswered(child))
+                    log.warning("%s %s", self.name, self.why_not)
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done():
+                    self._spoken = Spoken(connection, greeting.result())
+                    self._gives_up = False
+                    self._say(None)
+            except JsonRpcError as fault:
+                if fault.status is None:  # else it cannot be asked, which has another reason
+                    await child.end(f"refuses to speak MCP ({fault.message})", self.program.grace)
+            finally:
+                # A greeting that fails does so as the process has ended, mostly.
+                greeting.cancel()
+                await asyncio.gather(greeting, return_exceptions=True)
+            try:
+                ending = await reading
+                if self._spoken is None:
+                    self._legacy_alone = ending.code >= 0 and not self._legacy_alone
+                else:
+                    self._say(str(ending))  # before all that it left behind is ended, too
+                return ending
+            finally:
+                self._spoken = None
+
+    def _greeting(self) -> Greeting | None:
+        return self._spoken.greeting if self._spoken is not None else None
 
     def _say(self, why_not: str | None) -> None:
         if why_not != self.why_not:
             self.why_not = why_not
             self.changed()
+
+
+def _unanswered(child: StdioChild) -> str:
+    """What is said of a process that has not answered for :data:`_PATIENCE`."""
+    what = hint(child.log.all()) or ("it may wait for a login or a terminal: run it by hand once")
+    last = child.log.telling or child.log.printed_telling
+    line = f"; its last line: {last}" if last else ""
+    return f"started, but has not answered initialize for {_PATIENCE:g} s; {what}{line}"

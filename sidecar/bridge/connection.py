@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -23,6 +24,9 @@ from mcp_discovery.stdio_child import ChildGoneError, Ending, StdioChild
 log = logging.getLogger(__name__)
 
 Params: TypeAlias = Mapping[str, Any]
+#: Seconds that a process may go on running after it has closed its output.
+_LINGERING: Final = 2.0
+_IS_QUICK: Final = re.compile(r"^ping$|/(?:list|discover)$")
 _CANCELLED: Final = "notifications/cancelled"
 _PROGRESS: Final = "notifications/progress"
 
@@ -59,6 +63,7 @@ class Nobody:
 
 
 class _Pending(NamedTuple):
+    method: str
     answer: asyncio.Future[dict[str, Any]]
     exchange: Exchange | None
     token: Id | None
@@ -75,6 +80,21 @@ class ChildConnection:
         #: What the process waits for, by its own ids.
         self._asked: dict[Id, asyncio.Task[None]] = {}
         self._ending: Ending | None = None
+        #: How many messages came from the process.
+        self.heard = 0
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the process owes an answer."""
+        return bool(self._pending)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it has a client's request that may take long."""
+        return any(
+            each.exchange is not None and not _IS_QUICK.search(each.method)
+            for each in self._pending.values()
+        )
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -88,8 +108,14 @@ class ChildConnection:
         """
         try:
             async for message in self.child.messages():
+                self.heard += 1
                 self._receive(message)
-            self._ending = await self.child.ended()
+            try:
+                async with asyncio.timeout(_LINGERING):
+                    self._ending = await self.child.ended()
+            except TimeoutError:
+                await self.child.end("closed its output", 0)
+                self._ending = await self.child.ended()
             return self._ending
         finally:
             for task in self._asked.values():
@@ -111,7 +137,7 @@ class ChildConnection:
         id = next(self._ids)
         token, params = _with_token(params, id)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._pending[id] = _Pending(answer, exchange, token)
+        self._pending[id] = _Pending(method, answer, exchange, token)
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": id, "method": method}
         if params is not None:
             message["params"] = params
