@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp_types import (
+    METHOD_NOT_FOUND,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCRequest,
+    jsonrpc_message_adapter,
+)
 from pydantic import ValidationError
 
 from mcp_discovery.client.attempt import Exchanges
@@ -19,6 +26,8 @@ from mcp_discovery.stdio_child import ChildGoneError, StdioChild
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
 
+#: How the modern era begins, and what a server of the legacy era does not know.
+_DISCOVER = "server/discover"
 #: Seconds that a command has to end after SIGTERM.
 _GRACE = 2.0
 
@@ -27,7 +36,8 @@ _GRACE = 2.0
 async def stdio_transport(
     program: Program, name: str, exchanges: Exchanges, *, limit: int
 ) -> AsyncGenerator[TransportStreams, None]:
-    """MCP over the pipes of a process of ``program``, which ends with this.
+    """MCP over the pipes of a process of ``program``, which ends with this. One that ends at the
+    first question of the modern era is started again for the legacy one.
 
     What it prints that is no message, and its standard error, go to the log with ``name`` before
     each line. A message over ``limit`` bytes ends it. Raises
@@ -36,31 +46,53 @@ async def stdio_transport(
     to_session, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     writing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
     child = await StdioChild.start(program, name)
+    #: The question for the era, as long as nothing else was asked, and nothing was answered.
+    discovering: JSONRPCRequest | None = None
+
+    async def deliver(message: JSONRPCMessage) -> None:
+        nonlocal discovering
+        discovering = None
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # it is over
+            await to_session.send(SessionMessage(message))
 
     async def receive() -> None:
+        nonlocal child
         async with to_session:
-            async for line in child.lines():
-                if len(line) > limit:
-                    exchanges.break_off(oversized(exchanges, limit))
+            while True:
+                async for line in child.lines():
+                    if len(line) > limit:
+                        exchanges.break_off(oversized(exchanges, limit))
+                        return
+                    text = regular(line.decode("utf-8", "replace"))
+                    try:
+                        message = jsonrpc_message_adapter.validate_json(text, by_name=False)
+                    except ValidationError:
+                        child.skip(line)
+                    else:
+                        await deliver(message)
+                ending = await child.ended()
+                if discovering is None:
+                    exchanges.break_off(ChildGoneError(f"its command {ending}"))
                     return
-                text = regular(line.decode("utf-8", "replace"))
-                try:
-                    message = jsonrpc_message_adapter.validate_json(text, by_name=False)
-                except ValidationError:
-                    child.skip(line)
-                    continue
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # it is over
-                    await to_session.send(SessionMessage(message))
-            exchanges.break_off(ChildGoneError(f"its command {await child.ended()}"))
+                # Some take nothing but the handshake of the legacy era first, and end.
+                await child.stop(_GRACE)
+                child = await StdioChild.start(program, name)
+                said = ErrorData(code=METHOD_NOT_FOUND, message=f"its command {ending}")
+                await deliver(JSONRPCError(jsonrpc="2.0", id=discovering.id, error=said))
 
     async def send() -> None:
+        nonlocal discovering
+        first = True
         async with from_session:
             async for item in from_session:
-                text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
-                try:
+                message, discovering = item.message, None
+                if first and isinstance(message, JSONRPCRequest) and message.method == _DISCOVER:
+                    discovering = message
+                first = False
+                text = message.model_dump_json(by_alias=True, exclude_unset=True)
+                # Where it has ended, the end of its output tells why.
+                with suppress(ChildGoneError):
                     await child.send(text.encode())
-                except ChildGoneError:
-                    return  # the end of its output tells why
 
     try:
         async with anyio.create_task_group() as tasks, reading, writing:

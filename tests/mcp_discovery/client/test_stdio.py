@@ -88,3 +88,10 @@ async def test_it_ends_with_the_client(asked: AskedFacade, tmp_path: Path) -> No
         pid = int(file.read_text())
         os.kill(pid, 0)
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_one_that_ends_at_the_modern_question_is_asked_in_the_other_era(
+    asked: AskedFacade,
+) -> None:
+    async with await discovery(asked, *HANDMADE, "ends-at-discover") as found:
+        assert not (await found.call("add", {})).is_error
