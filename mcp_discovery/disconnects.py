@@ -1,14 +1,15 @@
-"""Ends the handlers of requests whose clients have left: aiohttp notices that only on a write."""
+"""Tells handlers of requests that their clients have left: aiohttp notices that only on a write."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.http_listener import Connection
 
 
 class ClientGoneError(DiscoveryError):
@@ -60,3 +61,35 @@ class DisconnectWatch:
 def has_left(request: web.Request) -> bool:
     """Whether the client's connection is closed, as far as is known."""
     return request.transport is None or request.transport.is_closing()
+
+
+@contextmanager
+def when_lost(request: web.Request, callback: Callable[[], None]) -> Iterator[None]:
+    """Calls ``callback`` at once where the client's connection is lost while the block runs.
+
+    Not for an inner request (:mod:`mcp_discovery.inner_request`), whose task is cancelled then.
+    """
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        yield
+        return
+    connection.lost[callback] = None
+    try:
+        if has_left(request):
+            callback()
+        yield
+    finally:
+        connection.lost.pop(callback, None)
+
+
+@contextmanager
+def cancelled_when_lost(request: web.Request) -> Iterator[None]:
+    """Cancels the task that runs the block where the client's connection is lost meanwhile."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def cancel() -> None:
+        task.cancel()
+
+    with when_lost(request, cancel):
+        yield

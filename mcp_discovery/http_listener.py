@@ -86,7 +86,7 @@ class _Heads:
 class Connection(web.RequestHandler):
     """A connection that a client opened."""
 
-    __slots__ = ("_heads", "place", "shown")
+    __slots__ = ("_heads", "lost", "place", "shown")
 
     def __init__(self, manager: web.Server, heads: _Heads, place: Place, **options: Any) -> None:
         super().__init__(manager, **{"access_log": None, **options})
@@ -95,6 +95,8 @@ class Connection(web.RequestHandler):
         self.place = place
         #: The credential that was shown on it last, and what came of it.
         self.shown: tuple[str, object] = "", None
+        #: Are called when it has ended.
+        self.lost: dict[Callable[[], None], None] = {}
 
     def abort(self) -> None:
         """Ends the connection at once."""
@@ -112,6 +114,9 @@ class Connection(web.RequestHandler):
         self._heads.done(self)
         self.place.leave()
         super().connection_lost(exc)
+        lost, self.lost = self.lost, {}
+        for each in lost:
+            each()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come: a part of a head, of a body or of a WebSocket's messages, or several."""

@@ -10,6 +10,7 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
@@ -188,7 +189,12 @@ _BASE64 = re.compile(r"=\?base64\?(?P<payload>.*)\?=")
 
 def accepts(request: web.Request) -> tuple[bool, bool]:
     """Whether the client accepts JSON, and whether it accepts event streams (RFC 9110, 12.5.1)."""
-    header = ",".join(request.headers.getall("Accept", [])).lower()
+    return _accepted(",".join(request.headers.getall("Accept", [])))
+
+
+@lru_cache(64)
+def _accepted(header: str) -> tuple[bool, bool]:
+    header = header.lower()
     types = {each.partition(";")[0].strip() for each in header.split(",")}
     anything = "*/*" in types
     return (

@@ -11,6 +11,7 @@ from mcp_discovery.disconnects import ClientGoneError
 from mcp_discovery.mcp_messages import JsonRpcError, encoded, failure, framed
 
 PING: Final = b": ping\n\n"
+_PART: Final = 256 * 2**10
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
@@ -19,7 +20,8 @@ _HEADERS: Final = {
 
 
 class EventStream:
-    """One response as server-sent events; ``write_timeout`` bounds each write, in seconds."""
+    """One response, by default as server-sent events; ``write_timeout`` bounds the write of each
+    256 KiB, in seconds."""
 
     def __init__(self, request: web.Request, write_timeout: float) -> None:
         self._request = request
@@ -43,6 +45,10 @@ class EventStream:
 
     async def write(self, data: bytes) -> None:
         """Writes bytes; raises :class:`ClientGoneError`."""
+        for begin in range(0, len(data), _PART):
+            await self._write(data[begin : begin + _PART] if len(data) > _PART else data)
+
+    async def _write(self, data: bytes) -> None:
         assert self.response is not None
         try:
             async with asyncio.timeout(self._write_timeout) as deadline:
@@ -68,6 +74,28 @@ def json_response(
         # No two are equal, so compressing and caching them is of no use.
         headers={"Cache-Control": "no-cache, no-transform"} | (headers or {}),
     )
+
+
+async def respond_with_json(
+    request: web.Request,
+    message: Any,
+    headers: dict[str, str],
+    status: int = 200,
+    *,
+    write_timeout: float,
+) -> web.StreamResponse:
+    """Responds with one message, or a batch of them. Nobody waits for ever for a client that does
+    not read a large one; raises :class:`ClientGoneError`."""
+    response = json_response(message, headers, status)
+    body = response.body
+    if not isinstance(body, bytes) or len(body) <= _PART:
+        return response
+    stream = EventStream(request, write_timeout)
+    head = {**response.headers, "Content-Length": str(len(body))}
+    stream.response = web.StreamResponse(headers=head, status=status)
+    await stream.response.prepare(request)
+    await stream.write(body)
+    return stream.response
 
 
 def error_response(id: Any, fault: JsonRpcError) -> web.Response:

@@ -81,7 +81,9 @@ class SidecarSettings:
     said by ``bridge_token_file`` (one token a line, followed), ``bridge_client_ca`` (with
     ``bridge_cert`` and ``bridge_key``, for TLS), or ``bridge_open``: anybody;
     ``sessions`` says whether its sessions are ``shared``, have a process ``each``, or, with
-    ``auto``, only those whose clients can be asked something. ``health_port`` is where the sidecar
+    ``auto``, only those whose clients can be asked something; ``max_sessions`` there may be
+    (default: 1000, of which 32 have a process), and each ends after ``idle_timeout`` without its
+    client. ``health_port`` is where the sidecar
     answers ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` with one sentence that says what to
@@ -127,6 +129,8 @@ class SidecarSettings:
     command: tuple[str, ...] = ()
     listen: str | None = None
     sessions: str = "auto"
+    max_sessions: int | None = None
+    idle_timeout: float = 1800.0
     allowed_hosts: tuple[str, ...] = ()
     bridge_token_file: str | None = None
     bridge_cert: str | None = None
@@ -180,9 +184,12 @@ class SidecarSettings:
     def _other_problems(self) -> Iterator[str]:
         if self.sessions not in SESSIONS:
             yield f"sessions {self.sessions!r} is none; use {', '.join(SESSIONS)}"
+        if self.max_sessions is not None and self.max_sessions < 1:
+            yield f"max-sessions {self.max_sessions} is none; give at least 1"
         if not self.bridged:
             for option, value in (
                 ("--listen", self.listen),
+                ("--max-sessions", self.max_sessions),
                 ("--allowed-host", self.allowed_hosts),
                 ("--bridge-open", self.bridge_open),
                 *((f"--{each.replace('_', '-')}", getattr(self, each)) for each in _BRIDGE_FILES),
@@ -335,6 +342,7 @@ class SidecarSettings:
             ("drain time", self.drain, 0.0),
             ("child's grace", self.child_grace, 0.0),
             ("introspection time-out", self.introspect_timeout, 0.1),
+            ("idle time-out", self.idle_timeout, 1.0),
         ):
             if value is not None and (not math.isfinite(value) or value < least):
                 yield f"{name} {value:g} s is too short; give at least {least:g} s"

@@ -113,6 +113,20 @@ def sidecar(
         "process for those sessions whose clients can be asked something, one for all others.",
         rich_help_panel=_BRIDGE,
     ),
+    max_sessions: int | None = typer.Option(
+        None,
+        min=1,
+        metavar="N",
+        help="How many sessions there may be. Default: 1000, of which 32 have a process.",
+        rich_help_panel=_BRIDGE,
+    ),
+    idle_timeout: float = typer.Option(
+        1800.0,
+        parser=options.seconds,
+        metavar="TIME",
+        help="A session ends after so long without its client.",
+        rich_help_panel=_BRIDGE,
+    ),
     name: str | None = _fact(
         None, help="The server's name, a DNS label. Default: what the server calls itself."
     ),

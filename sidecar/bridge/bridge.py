@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from mcp_discovery.child import ChildStartError
@@ -35,6 +35,10 @@ _ADVICE: Final = (
 )
 #: Why a process cannot be started.
 _CANNOT_START: Final = (ChildStartError, InvalidInputError)
+#: How many processes of sessions are started at the same time, and how many seconds one may take
+#: to answer ``initialize``.
+_MOST_STARTING: Final = 4
+_GREETED_WITHIN: Final = 60.0
 
 
 class Spoken:
@@ -43,6 +47,10 @@ class Spoken:
     def __init__(self, connection: ChildConnection, greeting: Greeting) -> None:
         self.connection = connection
         self.greeting = greeting
+
+
+async def _as_it_is(_: Spoken) -> None:
+    return
 
 
 class Bridge:
@@ -62,6 +70,9 @@ class Bridge:
         self.restarts = 0
         #: Is called whenever :attr:`why_not` has changed.
         self.changed: Callable[[], None] = lambda: None
+        #: Is awaited with a process that was greeted, before clients are led to it.
+        self.prepare: Callable[[Spoken], Awaitable[None]] = _as_it_is
+        self._starting = asyncio.Semaphore(_MOST_STARTING)
         self._spoken: Spoken | None = None
         self._gives_up = gives_up
         self._given_up: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -111,15 +122,23 @@ class Bridge:
     ) -> AsyncIterator[Spoken]:
         """A legacy process for one session alone, which ends with the block.
 
-        Raises :class:`JsonRpcError`.
+        Few are started at the same time. Raises :class:`JsonRpcError`.
         """
-        try:
-            child = await StdioChild.start(self.program, self.name)
-        except _CANNOT_START as error:
-            raise JsonRpcError(INTERNAL_ERROR, str(error), status=503) from error
-        connection, greeting = ChildConnection(child), None
-        async with self._read(connection, lambda: greeting):
-            greeting = await initialize(connection, capabilities, info, protocol)
+        greeting: Greeting | None = None
+        async with AsyncExitStack() as stack:
+            async with self._starting:
+                try:
+                    child = await StdioChild.start(self.program, self.name)
+                except _CANNOT_START as error:
+                    raise JsonRpcError(INTERNAL_ERROR, str(error), status=503) from error
+                connection = ChildConnection(child)
+                await stack.enter_async_context(self._read(connection, lambda: greeting))
+                try:
+                    async with asyncio.timeout(_GREETED_WITHIN):
+                        greeting = await initialize(connection, capabilities, info, protocol)
+                except TimeoutError as error:
+                    detail = f"the MCP server did not answer initialize in {_GREETED_WITHIN:g} s"
+                    raise JsonRpcError(INTERNAL_ERROR, detail, status=504) from error
             yield Spoken(connection, greeting)
 
     def notify(self, method: str, params: Params) -> None:
@@ -182,8 +201,7 @@ class Bridge:
     async def _live(self, child: StdioChild) -> Ending:
         connection = ChildConnection(child, self)
         async with self._read(connection, self._greeting) as reading:
-            greets = initialize(connection) if self._legacy_alone else greet(connection)
-            greeting = asyncio.create_task(greets, name=f"greeting {self.name}")
+            greeting = asyncio.create_task(self._greet(connection), name=f"greeting {self.name}")
             try:
                 both = {reading, greeting}
                 done, _ = await asyncio.wait(
@@ -194,7 +212,7 @@ class Bridge:
                     log.warning("%s %s", self.name, self.why_not)
                     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
-                    self._spoken = Spoken(connection, greeting.result())
+                    self._spoken = greeting.result()
                     self._gives_up = False
                     self._say(None)
             except JsonRpcError as fault:
@@ -216,6 +234,12 @@ class Bridge:
 
     def _greeting(self) -> Greeting | None:
         return self._spoken.greeting if self._spoken is not None else None
+
+    async def _greet(self, connection: ChildConnection) -> Spoken:
+        greets = initialize(connection) if self._legacy_alone else greet(connection)
+        spoken = Spoken(connection, await greets)
+        await self.prepare(spoken)
+        return spoken
 
     def _say(self, why_not: str | None) -> None:
         if why_not != self.why_not:

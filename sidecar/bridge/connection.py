@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from mcp_discovery.mcp_messages import (
+    CANCELLED,
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
     Id,
@@ -82,6 +83,8 @@ class ChildConnection:
         self._ending: Ending | None = None
         #: How many messages came from the process.
         self.heard = 0
+        #: Is called once it is not read any more.
+        self.ended: Callable[[], None] = lambda: None
 
     @property
     def is_asked(self) -> bool:
@@ -95,6 +98,11 @@ class ChildConnection:
             each.exchange is not None and not _IS_QUICK.search(each.method)
             for each in self._pending.values()
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process has ended."""
+        return self._ending is not None
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -123,6 +131,7 @@ class ChildConnection:
             for each in self._pending.values():
                 if not each.answer.done():
                     each.answer.set_exception(self._gone())
+            self.ended()
 
     async def request(
         self, method: str, params: Params | None = None, exchange: Exchange | None = None
@@ -161,10 +170,18 @@ class ChildConnection:
         """Sends the process a notification; raises :class:`JsonRpcError`."""
         await self._send(notification(method, params))
 
-    async def _cancel(self, id: int) -> None:
+    async def cancel(self, exchange: Exchange, reason: str) -> None:
+        """Ends the request of ``exchange`` with an error, and tells the process."""
+        for id, each in self._pending.items():
+            if each.exchange is exchange and not each.answer.done():
+                each.answer.set_exception(JsonRpcError(CANCELLED, f"Request cancelled: {reason}"))
+                await self._cancel(id, reason)
+                break
+
+    async def _cancel(self, id: int, reason: str = "the client left") -> None:
         try:
             async with asyncio.timeout(1.0):
-                await self.notify(_CANCELLED, {"requestId": id, "reason": "the client left"})
+                await self.notify(_CANCELLED, {"requestId": id, "reason": reason})
         except (JsonRpcError, TimeoutError):
             log.debug("a cancellation was not taken")
 

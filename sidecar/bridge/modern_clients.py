@@ -5,12 +5,10 @@ https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stream
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 from aiohttp import web
 
-from mcp_discovery.disconnects import ClientGoneError
 from mcp_discovery.mcp_messages import (
     INVALID_REQUEST,
     JsonRpcError,
@@ -21,11 +19,12 @@ from mcp_discovery.mcp_messages import (
     message_of,
     notification,
 )
-from mcp_discovery.mcp_responses import PING, EventStream, error_response
+from mcp_discovery.mcp_responses import error_response
 from mcp_discovery.sidecar.bridge.bridge import Bridge
 from mcp_discovery.sidecar.bridge.connection import Params
 from mcp_discovery.sidecar.bridge.eras import ask_as_modern
-from mcp_discovery.sidecar.bridge.exchange import PING_INTERVAL, WRITE_TIMEOUT, HttpExchange
+from mcp_discovery.sidecar.bridge.exchange import ModernExchange
+from mcp_discovery.sidecar.bridge.streams import ALL, MOST_BYTES, MessageStream, StreamMemory
 
 _SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
 #: A wish of ``subscriptions/listen`` → the notification that it is for.
@@ -34,7 +33,6 @@ _LISTS: Final = {
     "resourcesListChanged": "notifications/resources/list_changed",
     "promptsListChanged": "notifications/prompts/list_changed",
 }
-_MOST_WAITING: Final = 1000
 
 
 class ModernClients:
@@ -58,12 +56,12 @@ class ModernClients:
             spoken = self._bridge.spoken()
             if rpc.method == "subscriptions/listen" and not spoken.greeting.is_modern:
                 return await self._listen(request, rpc)
-            exchange = HttpExchange(request)
+            exchange = ModernExchange(request)
             asked = ask_as_modern(
                 spoken.connection, spoken.greeting, rpc.method, rpc.params, exchange
             )
             work = self._bridge.figures.counted(rpc.method, rpc.params, request.headers, asked)
-            return await exchange.respond(rpc.id, work, {}, modern=True)
+            return await exchange.respond(rpc.id, work)
         except JsonRpcError as fault:
             return error_response(rpc.id, fault)
 
@@ -74,29 +72,16 @@ class ModernClients:
         granted = {name: True for name in _LISTS if wanted.get(name) is True}
         methods = {_LISTS[name] for name in granted}
         meta = {_SUBSCRIPTION_KEY: rpc.id}
-        waiting: asyncio.Queue[str] = asyncio.Queue()
+        stream = MessageStream(StreamMemory(MOST_BYTES, ALL))
 
         def listener(method: str, _: Params) -> None:
-            if method in methods and waiting.qsize() < _MOST_WAITING:
-                waiting.put_nowait(method)
+            if method in methods:
+                stream.append(notification(method, {"_meta": meta}))
 
-        stream = EventStream(request, WRITE_TIMEOUT)
+        acknowledged = {"notifications": granted, "_meta": meta}
+        stream.append(notification("notifications/subscriptions/acknowledged", acknowledged))
         self._bridge.listeners.add(listener)
         try:
-            await stream.start({})
-            acknowledged = {"notifications": granted, "_meta": meta}
-            await stream.send(
-                notification("notifications/subscriptions/acknowledged", acknowledged)
-            )
-            while True:
-                try:
-                    async with asyncio.timeout(PING_INTERVAL):
-                        method = await waiting.get()
-                except TimeoutError:
-                    await stream.write(PING)
-                else:
-                    await stream.send(notification(method, {"_meta": meta}))
-        except (ClientGoneError, ConnectionResetError):
-            return stream.result
+            return await stream.serve(request, {})
         finally:
             self._bridge.listeners.discard(listener)

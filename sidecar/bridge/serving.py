@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from mcp_discovery.connection_room import Room, default_most
+from mcp_discovery.disconnects import ClientGoneError
 from mcp_discovery.http_listener import http_listener, sign
 from mcp_discovery.listening import WILDCARDS, listeners
 from mcp_discovery.mcp_messages import (
@@ -23,9 +24,10 @@ from mcp_discovery.mcp_responses import error_response
 from mcp_discovery.sidecar.access import Access
 from mcp_discovery.sidecar.bridge.bridge import Bridge
 from mcp_discovery.sidecar.bridge.entrance import BridgeCredentials, Entrance
-from mcp_discovery.sidecar.bridge.exchange import PING_INTERVAL, WRITE_TIMEOUT
-from mcp_discovery.sidecar.bridge.legacy_clients import LegacyClients
+from mcp_discovery.sidecar.bridge.legacy_clients import LegacyClients, check_session_version
 from mcp_discovery.sidecar.bridge.modern_clients import ModernClients
+from mcp_discovery.sidecar.bridge.session_table import SessionLimits
+from mcp_discovery.sidecar.bridge.streams import PING_INTERVAL, WRITE_TIMEOUT
 from mcp_discovery.sidecar.healthz import refusals
 from mcp_discovery.sidecar.settings import SidecarSettings
 from mcp_discovery.stdio_child import LARGEST
@@ -41,9 +43,9 @@ _METHODS: Final = "GET, POST, DELETE"
 class McpEndpoint:
     """One bridge as an endpoint of streamable HTTP, for clients of both eras."""
 
-    def __init__(self, bridge: Bridge, each: bool | None) -> None:
+    def __init__(self, bridge: Bridge, limits: SessionLimits) -> None:
         self.bridge = bridge
-        self.legacy = LegacyClients(bridge, each)
+        self.legacy = LegacyClients(bridge, limits)
         self._modern = ModernClients(bridge)
         self._sockets: WebSocketFront | None = None
 
@@ -56,16 +58,19 @@ class McpEndpoint:
         except web.HTTPRequestEntityTooLarge:
             detail = f"the body is over the limit of {LARGEST} bytes"
             return error_response(None, JsonRpcError(INVALID_REQUEST, detail, status=413))
+        except (ClientGoneError, ConnectionError):
+            return web.Response(status=499)  # for nobody
 
     async def close(self) -> None:
         """Ends all sessions and sockets."""
         if self._sockets is not None:
             await self._sockets.close(_GRACE)
-        await self.legacy.close()
+        await self.legacy.sessions.close()
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET" and "Upgrade" in request.headers:
             return await self._serve_socket(request)
+        check_session_version(request)
         if is_modern(request):
             if request.method == "POST":
                 return await self._modern.post(request, await _body(request))
@@ -76,7 +81,7 @@ class McpEndpoint:
             case "GET":
                 return await self.legacy.get(request)
             case "DELETE":
-                return await self.legacy.delete(request)
+                return self.legacy.delete(request)
         return web.Response(status=405, headers={"Allow": _METHODS})
 
     async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
@@ -135,8 +140,8 @@ class BridgeListener:
         self, path: str, bridge: Bridge, settings: SidecarSettings
     ) -> AsyncIterator[None]:
         """``bridge`` is reached at ``path`` while the block runs; its sessions end with it."""
-        endpoint = self.endpoints[path] = McpEndpoint(bridge, settings.process_each)
-        bridge.figures.sessions = lambda: len(endpoint.legacy)
+        endpoint = self.endpoints[path] = McpEndpoint(bridge, SessionLimits.of(settings))
+        bridge.figures.sessions = lambda: len(endpoint.legacy.sessions)
         try:
             yield
         finally:
@@ -153,7 +158,8 @@ class BridgeListener:
         app = web.Application(client_max_size=LARGEST)
         app.on_response_prepare.append(_sign)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+        # Handlers are not cancelled when their clients leave: legacy requests go on.
+        runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         try:
             with refusals(self.host, self.port, "MCP", "--listen"):

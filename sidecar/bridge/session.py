@@ -1,0 +1,242 @@
+"""A session of a legacy client: its requests, what it is asked, and what it is told meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from itertools import count
+from typing import Any, Final
+
+from mcp_discovery.http_listener import Connection
+from mcp_discovery.mcp_messages import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    Id,
+    JsonRpcError,
+    RpcRequest,
+    notification,
+)
+from mcp_discovery.sidecar.bridge.bridge import Spoken
+from mcp_discovery.sidecar.bridge.connection import Params
+from mcp_discovery.sidecar.bridge.eras import ask_as_legacy
+from mcp_discovery.sidecar.bridge.shared_process import SharedProcess
+from mcp_discovery.sidecar.bridge.streams import ALL, MOST_BYTES, MessageStream, StreamMemory
+
+#: From which version on a client may be given the id of an event without a message.
+_PRIMED_FROM: Final = "2025-11-25"
+#: The name of the stream of what belongs to no request.
+STANDALONE: Final = "0"
+#: How many streams that are finished may be resumed.
+_MOST_FINISHED: Final = 16
+#: How many requests of one session may be under way.
+_MOST_RUNNING: Final = 1000
+_CANCELLED: Final = "notifications/cancelled"
+#: What belongs to no request, whatever is under way.
+_UNRELATED: Final = frozenset(
+    (
+        "notifications/tools/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/updated",
+    )
+)
+
+
+class Call:
+    """A request of a session that is under way; ``send`` tells its client something before the
+    answer, and says whether it can be told."""
+
+    __slots__ = ("send", "session")
+
+    def __init__(self, session: BridgedSession, send: Callable[[Mapping[str, Any]], bool]) -> None:
+        self.session = session
+        self.send = send
+
+    def notify(self, method: str, params: Params) -> None:
+        """Sends the client a notification that belongs to the request."""
+        self.send(notification(method, params))
+
+    async def ask(self, method: str, params: Params) -> dict[str, Any]:
+        """What the client answers to the server's request; raises :class:`JsonRpcError`."""
+        return await self.session.ask(method, params, self)
+
+
+class BridgedSession:
+    """One client from ``initialize`` on, which speaks ``version``; ``own`` is the process that it
+    has for itself, without which it shares ``shared`` with others. It knows of no transport: a
+    message goes to a :class:`Call`, or to the stream that is its own."""
+
+    def __init__(
+        self, shared: SharedProcess, version: str, own: Spoken | None, resources: AsyncExitStack
+    ) -> None:
+        self.id = secrets.token_hex(16)
+        self.version = version
+        #: What it subscribes to, and which level of logs it wants, of a process that it shares.
+        self.subscriptions: set[str] = set()
+        self.level: str | None = None
+        #: What came from the client: whether it has finished its greeting, and opened its stream.
+        self.greeted = self.listened = False
+        #: By when it was last heard of, on the loop's clock, and what may be there of it.
+        self.heard = asyncio.get_running_loop().time()
+        self.connections: dict[object, Callable[[], None] | None] = {}
+        self.missed: asyncio.TimerHandle | None = None
+        self._shared = shared
+        self._own = own
+        self._ended = False
+        self._resources = resources
+        self._ids = count(1)
+        self._names = count(1)
+        self._asked: dict[Id, asyncio.Future[dict[str, Any]]] = {}
+        self._running: dict[Id, Call] = {}
+        self._memory = StreamMemory(MOST_BYTES, ALL)
+        self._streams: OrderedDict[str, MessageStream] = OrderedDict()
+        if own is not None:
+            own.connection.audience = self
+        else:
+            shared.join(self)
+
+    @property
+    def has_own(self) -> bool:
+        """Whether it has a process for itself."""
+        return self._own is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has a request under way, or somebody who listens."""
+        return bool(self._running) or any(each.is_read for each in self._streams.values())
+
+    # -- from the client ------------------------------------------------------------------------
+
+    async def call(
+        self, rpc: RpcRequest, send: Callable[[Mapping[str, Any]], bool]
+    ) -> Mapping[str, Any]:
+        """The result of a request, before which ``send`` is given what belongs to it.
+
+        Raises :class:`JsonRpcError`.
+        """
+        assert rpc.id is not None
+        if rpc.id in self._running:
+            raise JsonRpcError(INVALID_REQUEST, f"the request id {rpc.id!r} is in use", status=400)
+        if len(self._running) >= _MOST_RUNNING:
+            detail = f"{_MOST_RUNNING} requests of this session are under way, which is the limit"
+            raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
+        call = self._running[rpc.id] = Call(self, send)
+        try:
+            if self._own is None:
+                return await self._shared.call(self, rpc, call)
+            return await ask_as_legacy(
+                self._own.connection, self._own.greeting, rpc.method, rpc.params, call
+            )
+        finally:
+            del self._running[rpc.id]
+
+    async def notified(self, rpc: RpcRequest) -> None:
+        """Takes the client's notification; raises :class:`JsonRpcError`."""
+        match rpc.method:
+            case "notifications/cancelled":
+                id = rpc.params.get("requestId")
+                if isinstance(id, str | int) and (call := self._running.get(id)) is not None:
+                    reason = str(rpc.params.get("reason") or "by the client")
+                    await self._cancel(call, reason)
+            case "notifications/initialized":
+                self.greeted = True
+            case _ if self._own is not None:
+                await self._own.connection.notify(rpc.method, rpc.params)
+
+    def answered(self, message: Mapping[str, Any]) -> None:
+        """Takes the client's answer to what it was asked."""
+        answer = self._asked.get(message.get("id", ""))
+        if answer is None or answer.done():
+            return
+        if (error := message.get("error")) is not None:
+            error = error if isinstance(error, dict) else {}
+            code = error.get("code")
+            code = code if isinstance(code, int) else INTERNAL_ERROR
+            answer.set_exception(JsonRpcError(code, str(error.get("message")), error.get("data")))
+        else:
+            answer.set_result(dict(message.get("result") or {}))
+
+    # -- to the client --------------------------------------------------------------------------
+
+    def notify(self, method: str, params: Params) -> None:
+        """Takes what the server says without being asked."""
+        self._send(notification(method, params), None if method in _UNRELATED else self._latest)
+
+    async def ask(self, method: str, params: Params, call: Call | None = None) -> dict[str, Any]:
+        """Asks the client, on behalf of ``call`` if that is known; raises :class:`JsonRpcError`."""
+        id = next(self._ids)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[id] = answer
+        call = call or self._latest
+        try:
+            message = {"jsonrpc": "2.0", "id": id, "method": method}
+            self._send(message | {"params": params} if params else message, call)
+            return await answer
+        except asyncio.CancelledError:
+            self._send(notification(_CANCELLED, {"requestId": id}), call)
+            raise
+        finally:
+            del self._asked[id]
+
+    def stream(self, name: str | None = None) -> MessageStream:
+        """A stream that the client may resume: that of ``name``, or a new one.
+
+        Raises :class:`JsonRpcError` where there is none of that name any more.
+        """
+        if name is not None and (found := self._streams.get(name)) is not None:
+            return found
+        if name is not None and name != STANDALONE:
+            detail = "nothing is kept behind that event; open a stream without Last-Event-ID"
+            raise JsonRpcError(INVALID_REQUEST, detail, status=400)
+        finished = [
+            key for key, each in self._streams.items() if each.finished and not each.is_read
+        ]
+        for key in finished[:-_MOST_FINISHED]:
+            self._streams.pop(key).close()
+        if self._ended:
+            return MessageStream(self._memory)
+        made = MessageStream(
+            self._memory, name or str(next(self._names)), primed=self.version >= _PRIMED_FROM
+        )
+        self._streams[made.name] = made
+        return made
+
+    @property
+    def standalone(self) -> MessageStream:
+        """The stream of what belongs to no request."""
+        return self.stream(STANDALONE)
+
+    async def end(self) -> None:
+        """Ends its requests, its streams and its process."""
+        for connection, callback in self.connections.items():
+            if callback is not None and isinstance(connection, Connection):
+                connection.lost.pop(callback, None)
+        self.connections.clear()
+        for call in list(self._running.values()):
+            await self._cancel(call, "the session has ended")
+        self._ended = True
+        for name, each in self._streams.items():
+            if name == STANDALONE:
+                each.close()
+            else:  # its reader gets the error that ends its request
+                each.retire()
+        if self._own is None:
+            await self._shared.leave(self)
+        await self._resources.aclose()
+
+    @property
+    def _latest(self) -> Call | None:
+        return next(reversed(self._running.values()), None)
+
+    def _send(self, message: Mapping[str, Any], call: Call | None) -> None:
+        """By the response to a request, if it has one that takes it: the client reads that."""
+        if call is None or not call.send(message):
+            self.standalone.append(message)
+
+    async def _cancel(self, call: Call, reason: str) -> None:
+        spoken = self._own or self._shared.spoken
+        if spoken is not None:
+            await spoken.connection.cancel(call, reason)
