@@ -45,7 +45,7 @@ _UNRELATED: Final = frozenset(
 )
 
 
-class Call:
+class SessionCall:
     """A request of a session that is under way; ``send`` tells its client something before the
     answer, and says whether it can be told."""
 
@@ -67,7 +67,7 @@ class Call:
 class BridgedSession:
     """One client from ``initialize`` on, which speaks ``version``; ``own`` is the process that it
     has for itself, without which it shares ``shared`` with others. It knows of no transport: a
-    message goes to a :class:`Call`, or to the stream that is its own."""
+    message goes to a :class:`SessionCall`, or to the stream that is its own."""
 
     def __init__(
         self, shared: SharedProcess, version: str, own: Spoken | None, resources: AsyncExitStack
@@ -90,7 +90,7 @@ class BridgedSession:
         self._ids = count(1)
         self._names = count(1)
         self._asked: dict[Id, asyncio.Future[dict[str, Any]]] = {}
-        self._running: dict[Id, Call] = {}
+        self._running: dict[Id, SessionCall] = {}
         self._memory = StreamMemory(MOST_BYTES, ALL)
         self._streams: OrderedDict[str, MessageStream] = OrderedDict()
         if own is not None:
@@ -123,7 +123,7 @@ class BridgedSession:
         if len(self._running) >= _MOST_RUNNING:
             detail = f"{_MOST_RUNNING} requests of this session are under way, which is the limit"
             raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
-        call = self._running[rpc.id] = Call(self, send)
+        call = self._running[rpc.id] = SessionCall(self, send)
         try:
             if self._own is None:
                 return await self._shared.call(self, rpc, call)
@@ -165,7 +165,9 @@ class BridgedSession:
         """Takes what the server says without being asked."""
         self._send(notification(method, params), None if method in _UNRELATED else self._latest)
 
-    async def ask(self, method: str, params: Params, call: Call | None = None) -> dict[str, Any]:
+    async def ask(
+        self, method: str, params: Params, call: SessionCall | None = None
+    ) -> dict[str, Any]:
         """Asks the client, on behalf of ``call`` if that is known; raises :class:`JsonRpcError`."""
         id = next(self._ids)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -228,15 +230,15 @@ class BridgedSession:
         await self._resources.aclose()
 
     @property
-    def _latest(self) -> Call | None:
+    def _latest(self) -> SessionCall | None:
         return next(reversed(self._running.values()), None)
 
-    def _send(self, message: Mapping[str, Any], call: Call | None) -> None:
+    def _send(self, message: Mapping[str, Any], call: SessionCall | None) -> None:
         """By the response to a request, if it has one that takes it: the client reads that."""
         if call is None or not call.send(message):
             self.standalone.append(message)
 
-    async def _cancel(self, call: Call, reason: str) -> None:
+    async def _cancel(self, call: SessionCall, reason: str) -> None:
         spoken = self._own or self._shared.spoken
         if spoken is not None:
             await spoken.connection.cancel(call, reason)
