@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import cast
+from typing import Final, cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -17,6 +17,9 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
+
+#: As many bytes of a body are read at once, as a connection would have at most.
+_PIECE: Final = 256 * 2**10
 
 
 class ResponseSink(AbstractStreamWriter):
@@ -90,7 +93,7 @@ class InnerRequests:
         payload = EMPTY_PAYLOAD
         given = headers.copy()
         if body:
-            payload = StreamReader(connection, 2**16, loop=loop)
+            payload = _Body(connection, 2**16, loop=loop)
             payload.feed_data(body)
             payload.feed_eof()
             given["Content-Length"] = str(len(body))
@@ -130,6 +133,13 @@ class InnerRequests:
             sink.broken = True
         finally:
             connection.transport.over = True
+
+
+class _Body(StreamReader):
+    """A body that is there, and is read as if it came: a large one is not passed on at a stroke."""
+
+    async def readany(self) -> bytes:
+        return await self.read(_PIECE)
 
 
 class _InnerConnection(BaseProtocol):

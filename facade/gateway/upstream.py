@@ -224,11 +224,13 @@ class ForwardedRequest:
 
     async def read_whole(self, limit: int) -> bytes:
         """All of it; raises :class:`ProblemError` for more than ``limit`` bytes, too."""
-        while not self.whole and len(self._prefix) <= limit:
-            part = await self._part()
-            self._prefix += part
+        parts, size = [self._prefix], len(self._prefix)
+        while not self.whole and size <= limit:
+            parts.append(part := await self._part())
+            size += len(part)
             self.whole = not part
-        if len(self._prefix) > limit:
+        self._prefix = b"".join(parts)
+        if size > limit:
             raise _too_large(limit)
         return self._prefix
 

@@ -77,8 +77,8 @@ class SocketAnswer(ResponseSink):
         self._fault = ""
         self._code: object = None
         self._events: EventReader | None = None
-        self._body = bytearray()
-        self._held = 0
+        self._parts: list[bytes] = []
+        self._size = self._held = 0
         self._holds = False
 
     @property
@@ -102,8 +102,9 @@ class SocketAnswer(ResponseSink):
             await self._frames.large.acquire()
             self._holds = True
         if not self._is_stream:
-            self._body += data
-            if len(self._body) > LARGEST:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size > LARGEST:
                 self._fault = f"its answer is over the limit of {LARGEST:,} bytes"
                 raise ConnectionResetError(self._fault)
             return
@@ -130,8 +131,8 @@ class SocketAnswer(ResponseSink):
             return
         if self._events is not None:  # some servers leave out the blank line behind the last one
             await self._pass_events(self._events.finish())
-        elif self._body and self.status < 300:
-            await self._pass_on(bytes(self._body))
+        elif self._parts and self.status < 300:
+            await self._pass_on(b"".join(self._parts))
 
     def let_go(self) -> None:
         """Nothing large of it is in memory any more."""
@@ -141,7 +142,7 @@ class SocketAnswer(ResponseSink):
             self._frames.large.release()
 
     async def _pass_on(self, message: bytes) -> None:
-        if message.lstrip()[:1] == b"[":  # what a server of 2025-03-26 may send
+        if message[:LARGE].lstrip()[:1] == b"[":  # what a server of 2025-03-26 may send
             if len(message) <= LARGE:
                 for each in orjson.loads(message):
                     await self._pass_on(orjson.dumps(each))
@@ -162,7 +163,7 @@ class SocketAnswer(ResponseSink):
         said: Any = None
         if self.status >= 300 and not self._is_stream:
             with suppress(orjson.JSONDecodeError):
-                said = orjson.loads(self._body)
+                said = orjson.loads(b"".join(self._parts))
         if isinstance(said, dict) and isinstance(said.get("error"), dict):
             self._code = said["error"].get("code")
             return {"jsonrpc": "2.0", "id": id, "error": said["error"]}

@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from mcp_discovery.mcp_messages import header_value
 
-_KEY: Final = "x-mcp-header"
+_KEY, _MARK = "x-mcp-header", b'"x-mcp-header"'
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 #: How many tools are remembered, how deep a schema is looked into, and the bytes of a list at most.
 _MOST_TOOLS, _DEEPEST, _MOST_READ = 1000, 16, 16 * 2**20
@@ -27,7 +27,7 @@ class ParamHeaders:
 
     async def learn(self, message: bytes) -> None:
         """Takes a response, which may be a list of tools."""
-        if _KEY.encode() in message[:_MOST_READ]:
+        if len(message) <= _MOST_READ and _MARK in message:
             self._known.update(await asyncio.to_thread(_listed, message))
 
     def of(self, params: Mapping[str, Any]) -> dict[str, str]:
