@@ -351,3 +351,43 @@ async def test_load_reported_at_one_is_seen_at_the_other(store_url: str) -> None
         load = await loaded(two, "held", "active")
         assert (load["active"], load["capacity"]) == (3, 12)
         assert load["latency"] == pytest.approx(0.05)
+
+
+async def test_what_a_sidecar_measures_is_seen_at_a_facade_of_its_store(store_url: str) -> None:
+    tools = (ToolUse("find", 12, 0.1),)
+    load = Load(3, 20, 45.0, 0.12, 0.3, 0.002, 523, 45_300_000, 0.125, True, tools)
+    offered = record("a", capabilities={"tools": ["find"]})
+    async with (
+        open_store(store_url) as first,
+        open_store(store_url) as second,
+        served(second, settle=5.0) as ask,
+    ):
+        kept = await first.register(offered, document("find"), ttl=60, reap_after=90)
+        for health in (Health(Status.DEGRADED, "slow"), Health(Status.HEALTHY, "answers MCP")):
+            await kept.heartbeat(health, load)  # a load goes at once with another health
+
+        async def listed() -> bool:
+            shown = (await ask("GET", "/servers/a")).json
+            return shown.get("status") == "healthy" and "load" in shown
+
+        await until(listed, timeout=15, what="the load")
+        checked = (await ask("POST", "/connections/a/health-check")).json
+        told = {"memoryUsage": "45MB", "cpuUsage": 12.5, "activeRequests": 3}
+        # Nothing answers at its URL, and its sidecar still says that its process runs.
+        assert checked["diagnostics"] == {"processRunning": True} | told
+        metrics = (await ask("GET", "/connections/a")).json["metrics"]
+        assert metrics == {
+            "requestsPerMinute": 45,
+            "averageLatency": 120,
+            "activeConnections": 3,
+            "totalRequests": 523,
+            "errorRate": 0.002,
+            "successRate": 0.998,
+            "p95Latency": 300,
+        }
+        (share,) = (await ask("GET", "/load-balancing/distribution")).json["connections"]
+        assert (share["load"], share["activeRequests"], share["capacity"]) == (0.15, 3, 20)
+        found = (await ask("POST", "/connections/discover", {"loadBalancing": {}})).json
+        assert [each["load"] for each in found["connections"]] == [0.15]
+        (tool,) = (await ask("GET", "/capabilities")).json["capabilities"]
+        assert (tool["totalRequests"], tool["averageLatency"]) == (12, 100)

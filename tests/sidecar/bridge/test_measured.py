@@ -62,8 +62,8 @@ class Measured:
         return float(found[1])
 
 
-@pytest.fixture
-async def measured(tmp_path: Path) -> AsyncIterator[Measured]:
+@pytest.fixture(params=[{}])
+async def measured(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Measured]:
     port = ports.draw()
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(facade(tmp_path, "embedded:"))
@@ -76,7 +76,9 @@ async def measured(tmp_path: Path) -> AsyncIterator[Measured]:
             "ttl": 10.0,
             "reap_after": 60.0,
         }
-        await stack.enter_async_context(sidecar(store, "", health_port=port.number, **settings))
+        await stack.enter_async_context(
+            sidecar(store, "", health_port=port.number, **(settings | request.param))
+        )
         await asked.until_status("busy-1", "healthy", 30)
         ask = FacadeClient(asked.url, http)
         url = (await ask("GET", "/servers/busy-1")).json["url"]
@@ -170,3 +172,28 @@ async def test_a_process_that_is_gone_does_not_run(measured: Measured) -> None:
     assert await measured.figure("mcp_discovery_sidecar_child_restarts_total") >= 1
     metrics = (await measured.connection(lambda it: it.get("errorRate", 0) > 0))["metrics"]
     assert metrics["totalRequests"] >= 1
+
+
+LEGACY = (sys.executable, "-m", "tests.sidecar.bridge.asking_server")
+
+
+@pytest.mark.parametrize("measured", [{"sessions": "each", "command": LEGACY}], indirect=True)
+async def test_every_sessions_own_process_counts(measured: Measured) -> None:
+    prefix = "mcp_discovery_sidecar"
+
+    async def processes(number: int) -> None:
+        async def counted() -> bool:
+            return await measured.figure(f"{prefix}_child_processes") == number
+
+        await until(counted, timeout=15, what=f"{number} processes")
+
+    await processes(1)
+    alone = await measured.figure(f"{prefix}_child_resident_memory_bytes")
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(Client(measured.url, mode="legacy"))
+        await processes(4)
+        assert await measured.figure(f"{prefix}_sessions") == 3
+        assert await measured.figure(f"{prefix}_child_resident_memory_bytes") > 2 * alone
+    await processes(1)
+    assert await measured.figure(f"{prefix}_sessions") == 0
