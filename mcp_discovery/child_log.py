@@ -83,7 +83,8 @@ class ChildLog:
         now = time.monotonic()
         self._room = min(_BURST, self._room + (now - self._at) * _RATE)
         self._at = now
-        remembered += [(now, line[:_LOOKED_AT]) for line in lines[-_REMEMBERED:]]
+        # A blank line is no event, such as what stands for the end.
+        remembered += [(now, line[:_LOOKED_AT]) for line in lines[-_REMEMBERED:] if line.strip()]
         fit = int(self._room)
         if fit and self._left_out:
             self.end()

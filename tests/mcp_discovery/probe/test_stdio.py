@@ -103,6 +103,7 @@ async def test_it_has_ended_when_the_probe_is_closed(probe_of: MakeProbe, tmp_pa
 ENDS = {
     "echo no key >&2; exit 3": "the command ended with exit code 3: no key",
     "exit 0": "the command ended with exit code 0",
+    "echo no licence >&2; sleep 2.5; exit 6": "the command ended with exit code 6: no licence",
     "kill -9 $$": "the command was ended by SIGKILL",
     "echo 'usage: it [-h]'; echo ' -h help'; exit 2": (
         "the command ended with exit code 2; it printed 'usage: it [-h]'"
