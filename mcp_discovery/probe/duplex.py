@@ -139,6 +139,7 @@ class Duplex(Wire):
             for waiting in self._waiting.values():
                 if not waiting.answer.done():
                     waiting.answer.set_exception(failure)
+                    waiting.answer.exception()  # retrieved: who waits may be cancelled now
             for queue in self._listeners:
                 if queue.full():
                     queue.get_nowait()

@@ -114,6 +114,7 @@ ENDS = {
     ": < /dev/tty": "the command ended with exit code",
     "head -n 1 > /dev/null; echo read >&2; exit 5": "the command ended with exit code 5: read",
     "echo $KEY >&2; exit 1": "the command ended with exit code 1: ***",
+    "setsid sleep 6 & echo gone >&2; exit 7": "the command ended with exit code 7: gone",
     "exec >&-; sleep 60": "the command closed its output and went on running",
 }
 
