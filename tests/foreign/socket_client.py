@@ -1,4 +1,4 @@
-"""Clients of the SDKs over a WebSocket, for any test: TypeScript's, and Python's up to 1.x."""
+"""Clients of others over a WebSocket: the TypeScript SDK's, the Python SDK's up to 1.x, a page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from playwright.async_api import Page
 
 from tests.foreign.programs import NODE, NPM, SDK1
 
+#: What a page does: it opens a socket, asks, and tells what came, or with which code it was closed.
+ASK = """async ([url, protocol, ...messages]) => {
+  const socket = new WebSocket(url, protocol);
+  return await new Promise((resolve) => {
+    const found = [];
+    socket.onopen = () => messages.forEach((each) => socket.send(JSON.stringify(each)));
+    socket.onmessage = ({data}) => {
+      const message = JSON.parse(data);
+      if ("id" in message) found.push(message);
+      if (found.length === messages.filter((each) => "id" in each).length) {
+        socket.onclose = null;
+        socket.close(1000);
+        resolve({protocol: socket.protocol, found});
+      }
+    };
+    socket.onclose = ({code}) => resolve({code, found});
+  });
+}"""
+INITIALIZE = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {},
+    "clientInfo": {"name": "page", "version": "1"},
+}
+INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 _PYTHON = """
 import asyncio, json, sys
 from mcp import ClientSession
@@ -53,3 +78,11 @@ async def _told(*command: str | Path | dict[str, Any]) -> dict[str, Any]:
     assert client.returncode == 0, errors.decode()
     found: dict[str, Any] = orjson.loads(said)
     return found
+
+
+def call(id: int, method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
+
+
+async def ask_in_page(page: Page, url: str, *messages: Any, protocol: str = "mcp") -> Any:
+    return await page.evaluate(ASK, [url, protocol, *messages])

@@ -7,48 +7,22 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Page
 
 from tests.browser import chromium
 from tests.facade.gateway.conftest import replicas
 from tests.facade.harness import Client, served
-from tests.foreign.socket_client import by_python, by_typescript
-
-#: What a page does: it opens a socket, asks, and tells what came, or with which code it was closed.
-ASK = """async ([url, protocol, ...messages]) => {
-  const socket = new WebSocket(url, protocol);
-  return await new Promise((resolve) => {
-    const found = [];
-    socket.onopen = () => messages.forEach((each) => socket.send(JSON.stringify(each)));
-    socket.onmessage = ({data}) => {
-      const message = JSON.parse(data);
-      if ("id" in message) found.push(message);
-      if (found.length === messages.filter((each) => "id" in each).length) {
-        socket.onclose = null;
-        socket.close(1000);
-        resolve({protocol: socket.protocol, found});
-      }
-    };
-    socket.onclose = ({code}) => resolve({code, found});
-  });
-}"""
-INITIALIZE = {
-    "protocolVersion": "2025-11-25",
-    "capabilities": {},
-    "clientInfo": {"name": "page", "version": "1"},
-}
+from tests.foreign.socket_client import (
+    INITIALIZE,
+    INITIALIZED,
+    ask_in_page,
+    by_python,
+    by_typescript,
+    call,
+)
 
 
 def socket_url(ask: Client) -> str:
     return f"{ask.url.replace('http', 'ws', 1)}/gateway/gate/mcp"
-
-
-def call(id: int, method: str, **params: Any) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
-
-
-async def ask_in_page(page: Page, url: str, *messages: Any, protocol: str = "mcp") -> Any:
-    return await page.evaluate(ASK, [url, protocol, *messages])
 
 
 @pytest.mark.parametrize("client", [by_typescript, by_python])
@@ -78,7 +52,7 @@ async def test_a_browsers_socket() -> None:
         url = socket_url(ask)
         told = await ask_in_page(
             *(page, url, call(1, "initialize", **INITIALIZE)),
-            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+            INITIALIZED,
             call(2, "tools/call", name="echo", arguments={"text": "ü" * 200_000}),
         )
         assert told["protocol"] == "mcp"

@@ -22,7 +22,15 @@ from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.client.attempt import Exchanges
 from mcp_discovery.client.streams import websocket_transport
 from mcp_discovery.health import Status
-from tests.foreign.socket_client import by_python, by_typescript
+from tests.browser import chromium
+from tests.foreign.socket_client import (
+    INITIALIZE,
+    INITIALIZED,
+    ask_in_page,
+    by_python,
+    by_typescript,
+    call,
+)
 from tests.sidecar.harness import Seen, sidecar
 from tests.stores.tls import Tls
 from tests.stores.waiting import bounded, until
@@ -33,7 +41,6 @@ pytestmark = pytest.mark.slow
 SERVES = "from collections import Counter; from tests.facade.gateway.server import build"
 COMMAND = (sys.executable, "-c", f"{SERVES}; build('a', Counter()).run('stdio')")
 ASKS = (sys.executable, "-m", "tests.sidecar.bridge.asking_server")
-INFO = {"name": "test", "version": "1"}
 ERAS: tuple[ConnectMode, ...] = ("auto", "legacy")
 
 
@@ -129,6 +136,19 @@ async def test_what_is_no_socket_of_mcp(store: EmbeddedStore, seen: Seen) -> Non
             assert "send initialize first" in reply["error"]["message"]
 
 
+async def test_a_browsers_socket(store: EmbeddedStore, seen: Seen) -> None:
+    async with bridged(store, seen) as url, chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(url.replace("ws", "http", 1))  # a page of the bridge's own origin
+        echo = call(2, "tools/call", name="echo", arguments={"text": "ü" * 200_000})
+        hello = call(1, "initialize", **INITIALIZE)
+        told = await ask_in_page(page, url, hello, INITIALIZED, echo)
+        assert told["protocol"] == "mcp"
+        assert told["found"][1]["result"]["content"][0]["text"] == "ü" * 200_000
+        await page.goto("about:blank")  # whose origin is nobody's
+        assert (await ask_in_page(page, url, hello))["code"] == 1006
+
+
 async def status_of(url: str, **more: Any) -> int:
     """The HTTP status with which a handshake is refused."""
     async with aiohttp.ClientSession() as http:
@@ -138,7 +158,7 @@ async def status_of(url: str, **more: Any) -> int:
 
 
 async def asked(ws: aiohttp.ClientWebSocketResponse, id: int, method: str, **params: Any) -> Any:
-    await ws.send_json({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+    await ws.send_json(call(id, method, **params))
     return orjson.loads((await bounded(ws.receive(), 10)).data)
 
 
@@ -154,8 +174,7 @@ async def test_who_may_come_in(store: EmbeddedStore, seen: Seen, tmp_path: Path)
         assert await status_of(url, headers=mine, origin="https://evil.example.com") == 403
         assert await status_of(url, headers={**mine, "Host": "evil.example.com"}) == 421
         async with http.ws_connect(url, protocols=("mcp",)) as ws:
-            hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": INFO}
-            assert (await asked(ws, 1, "initialize", **hello))["result"]
+            assert (await asked(ws, 1, "initialize", **INITIALIZE))["result"]
             tokens.write_text("first\n")
 
             async def refused() -> bool:
@@ -183,8 +202,7 @@ async def test_a_session_ends_for_a_client_with_a_certificate(
         before = children()
         assert await status_of(url, ssl=tls.client_context(with_certificate=False)) == 401
         async with http.ws_connect(url, protocols=("mcp",), ssl=tls.client_context()) as ws:
-            hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": INFO}
-            assert (await asked(ws, 1, "initialize", **hello))["result"]
+            assert (await asked(ws, 1, "initialize", **INITIALIZE))["result"]
             assert children() > before
             connection = ws._response.connection
             assert connection is not None and connection.transport is not None
