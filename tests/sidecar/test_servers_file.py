@@ -264,6 +264,26 @@ async def test_one_that_fails_takes_down_no_other(
         assert (await mirrored(good))["pid"] == pid
 
 
+async def test_all_of_them_are_drained_as_asked_and_a_second_wish_to_end_hurries(
+    tmp_path: Path, store: EmbeddedStore, seen: Seen
+) -> None:
+    port = ports.draw()
+    entries = {"a": mirror("a"), "b": mirror("b")}
+    given = {"health_port": port.number, "drain": 30.0}
+    async with running(tmp_path, store, seen, entries, **given) as one:
+        await one.until_healthy("a", "b")
+        url = f"http://127.0.0.1:{port.number}/drain"
+        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(http.post(url))
+            for name in entries:
+                await one.until(name, lambda it: it and it.health.status is Status.DRAINING)
+            one.stop()
+            assert not asking.done()
+            one.stop()
+            assert (await asking).status == 200
+        assert seen.instances == {}
+
+
 @pytest.mark.parametrize(
     ("entries", "told"),
     [
