@@ -42,7 +42,7 @@ from mcp_discovery.sidecar.stopping import Stop, signals, unless_stopped
 log = logging.getLogger(__name__)
 
 #: With these a server ends; another attempt may find that it was mended.
-_FAILURES = (ChildStartError, DuplicateInstanceError, InvalidInputError)
+_FAILURES = (ChildStartError, DuplicateInstanceError, InvalidInputError, healthz.PortInUseError)
 #: Seconds between two attempts, from the first to the last.
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0
 #: Seconds between two looks at what has become of the servers; the file has its own pace.
@@ -85,15 +85,9 @@ async def run_file(
     try:
         healthz.require_free(process.health_host, process.health_port)
         file = _File(settings, environ)
-        file.require_usable()
+        commands = file.require_usable()
         with signals(stop, None) as wish:
-            choosing = advertise.choose(process, store.url, environ)
-            if (chosen := await unless_stopped(choosing, wish)) is None:
-                return OK
-            asking = advertise.as_known_to(store, chosen)
-            if (chosen := await unless_stopped(asking, wish)) is None:
-                return OK
-            return await _Servers(file, process, store, chosen, environ, wish).life()
+            return await _Servers(file, process, store, environ, wish).life(commands=commands)
     except (InvalidInputError, healthz.PortInUseError) as error:
         return told(error)
 
@@ -129,8 +123,11 @@ class _File:
                 refused[entry.key] = "; ".join(map(str, (error, *error.others)))
         return found, refused
 
-    def require_usable(self) -> None:
-        """Raises :class:`InvalidInputError` where what should be run cannot be, all of it."""
+    def require_usable(self) -> bool:
+        """Whether there is a command among what is to be run.
+
+        Raises :class:`InvalidInputError` where there is something, and nothing that can be run.
+        """
         found, refused = self.wanted()
         assert self._read is not None
         known = {*self._read.entries, *self._read.refused}
@@ -143,6 +140,7 @@ class _File:
         if refused and not found:
             raise InvalidInputError("\n".join(refused.values()))
         self._read = None
+        return any(settings.bridged for _, settings in found.values())
 
     def _made(self, contents: Sequence[bytes]) -> HostServers:
         entries = entries_in(parse(contents[0], self._settings.file))
@@ -201,18 +199,17 @@ class _Servers:
         file: _File,
         process: SidecarSettings,
         store: Store,
-        chosen: Advertised,
         environ: Mapping[str, str],
         stop: Stop,
     ) -> None:
         self._file = file
         self._process = process
         self._store = store
-        self._chosen = chosen
         self._environ = environ
         self._stop = stop
-        host, port = process.listen_place
-        self._listener = BridgeListener(host or advertise.listening_host(chosen), port, process)
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._served: tuple[BridgeListener, Advertised] | None = None
         self._connector = aiohttp.TCPConnector(limit=0)
         self._running: dict[str, _Filed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -220,12 +217,16 @@ class _Servers:
         self._drain = asyncio.Event()
         self._left = asyncio.Event()
 
-    async def life(self) -> int:
+    async def life(self, *, commands: bool) -> int:
         """Runs until it is stopped; where it is asked over HTTP to drain, the servers leave the
-        store, and it waits."""
+        store, and it waits.
+
+        With ``commands`` it listens at once, and raises what is wrong with that; else with the
+        first that comes.
+        """
         async with (
             self._connector,
-            self._listener.listening(),
+            self._stack,
             healthz.answering(
                 self._process.health_port,
                 host=self._process.health_host,
@@ -239,6 +240,10 @@ class _Servers:
                 },
             ),
         ):
+            if commands:
+                opening = self._place_of_commands()
+                if await unless_stopped(opening, self._stop) is None:
+                    return OK
             try:
                 async with alongside(
                     guarded("following the file of servers", self._follow),
@@ -257,6 +262,24 @@ class _Servers:
                 return OK
             finally:
                 await ended(*self._tasks)
+
+    async def _place_of_commands(self) -> tuple[BridgeListener, Advertised]:
+        """Where commands are served, and as what that is advertised; listens with the first.
+
+        Raises :class:`~mcp_discovery.errors.InvalidInputError` and
+        :class:`~mcp_discovery.sidecar.healthz.PortInUseError` where it cannot.
+        """
+        async with self._opening:
+            if self._served is None:
+                process = self._process
+                chosen = await advertise.choose(process, self._store.url, self._environ)
+                known = await advertise.as_known_to(self._store, chosen)
+                host, port = process.listen_place
+                host = host or advertise.listening_host(known)
+                listener = BridgeListener(host, port, process)
+                await self._stack.enter_async_context(listener.listening())
+                self._served = listener, known
+            return self._served
 
     async def _follow(self) -> None:
         while True:
@@ -327,15 +350,14 @@ class _Servers:
         async with AsyncExitStack() as stack:
             bridge = None
             if settings.bridged:
+                listener, chosen = await self._place_of_commands()
                 bridge = Bridge(_program(entry, settings), entry.name)
                 await stack.enter_async_context(bridge.running())
                 path = f"/{entry.name}/mcp"
-                serving = self._listener.serving(path, bridge, settings)
-                await stack.enter_async_context(serving)
-                settings, access = self._listener.access_to(path, settings)
+                await stack.enter_async_context(listener.serving(path, bridge, settings))
+                settings, access = listener.access_to(path, settings)
             else:
                 access = Access.of(settings)
-            chosen = self._chosen
             if bridge is None or settings.advertise_url is not None:
                 chosen = await advertise.choose(settings, self._store.url, self._environ)
             server = KeptServer(settings, self._store, access, chosen, bridge=bridge)

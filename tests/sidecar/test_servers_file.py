@@ -264,6 +264,35 @@ async def test_one_that_fails_takes_down_no_other(
         assert (await mirrored(good))["pid"] == pid
 
 
+async def test_who_may_come_in_has_to_be_said_for_commands_alone(
+    tmp_path: Path, store: EmbeddedStore, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps({"mcpServers": {"a": mirror("a")}}))
+    given = {"listen": "0.0.0.0:0"}
+    assert await run_file(settings(file, **given), store, stop=Stop(), environ={}) == 2
+    assert "--bridge-token-file" in caplog.text
+    caplog.clear()
+    async with recording() as remote:
+        far = {"url": f"http://127.0.0.1:{remote.port}/mcp"}
+        async with running(tmp_path, store, seen, {"far": far}, **given) as one:
+            await one.until_healthy("far")
+            assert "--bridge-token-file" not in caplog.text
+            one.write(far=far, a=mirror("a"))
+
+            async def told() -> bool:
+                return "a: " in caplog.text and "--bridge-token-file" in caplog.text
+
+            await until(told, timeout=10, what="what is missing")
+            assert one.find("a") is None
+            tokens = tmp_path / "tokens"
+        tokens.write_text("a-token-of-many-letters\n")
+        given |= {"bridge_token_file": str(tokens)}
+        async with running(tmp_path, store, seen, {"far": far, "a": mirror("a")}, **given) as one:
+            found, other = await one.until_healthy("a", "far")
+            assert (found.record.auth.type, other.record.auth.type) == ("bearer", "none")
+
+
 async def test_all_of_them_are_drained_as_asked_and_a_second_wish_to_end_hurries(
     tmp_path: Path, store: EmbeddedStore, seen: Seen
 ) -> None:
