@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from mcp_discovery.quoted import quoted
@@ -35,10 +36,12 @@ _TELLING: Final = re.compile(
 
 
 class ChildLog:
-    """The lines of one process; ``name`` stands before each in the log."""
+    """The lines of one process; ``name`` stands before each in the log, and ``***`` in the place of
+    each of ``secrets``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, secrets: Iterable[str] = ()) -> None:
         self._name = name
+        self._secrets = sorted(set(secrets), key=len, reverse=True)
         self._rest = b""
         self._room = float(_BURST)
         self._at = time.monotonic()
@@ -66,16 +69,16 @@ class ChildLog:
     def telling(self) -> str:
         """The line on standard error that tells best why the process ends; empty where it said
         nothing there."""
-        return _telling(self._said)
+        return self._telling(self._said)
 
     @property
     def printed_telling(self) -> str:
         """As :attr:`telling`, among what it printed and was no message."""
-        return _telling(self._printed)
+        return self._telling(self._printed)
 
     def all(self) -> str:
         """The last lines of both kinds."""
-        return "\n".join(_text(line) for _, line in (*self._printed, *self._said))
+        return "\n".join(self.text(line) for _, line in (*self._printed, *self._said))
 
     def _take(
         self, lines: list[bytes], remembered: deque[tuple[float, bytes]], before: str
@@ -89,27 +92,30 @@ class ChildLog:
         if fit and self._left_out:
             self.end()
         for line in lines[:fit]:
-            if text := quoted(_text(line), _LONGEST):
+            if text := quoted(self.text(line), _LONGEST):
                 self._room -= 1
                 log.info("%s: %s%s", self._name, before, text)
         self._left_out += len(lines[fit:])
 
+    def text(self, line: bytes | str) -> str:
+        """``line`` without what must stay out of logs, and without what controls a terminal."""
+        if isinstance(line, bytes):
+            line = line[:_LOOKED_AT].decode("utf-8", "replace")
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return _ESCAPES.sub("", line)
 
-def _text(line: bytes) -> str:
-    return _ESCAPES.sub("", line[:_LOOKED_AT].decode("utf-8", "replace"))
+    def _telling(self, lines: deque[tuple[float, bytes]]) -> str:
+        """The last line that looks like an error, else the last one.
 
-
-def _telling(lines: deque[tuple[float, bytes]]) -> str:
-    """The last line that looks like an error, else the last one.
-
-    A stack, which is indented, follows its error in some languages and precedes it in others;
-    Node.js ends with its version.
-    """
-    since = lines[-1][0] - _SAME_EVENT if lines else 0.0
-    texts = [text for at, line in lines if at >= since and (text := _text(line)).strip()]
-    flush = [text for text in texts if not text[0].isspace()] or texts
-    errors = [text for text in flush if _is_telling(text)]
-    return quoted((errors or flush or [""])[-1]).lstrip("| ")  # a group of Python's exceptions
+        A stack, which is indented, follows its error in some languages and precedes it in others;
+        Node.js ends with its version.
+        """
+        since = lines[-1][0] - _SAME_EVENT if lines else 0.0
+        texts = [text for at, line in lines if at >= since and (text := self.text(line)).strip()]
+        flush = [text for text in texts if not text[0].isspace()] or texts
+        errors = [text for text in flush if _is_telling(text)]
+        return quoted((errors or flush or [""])[-1]).lstrip("| ")  # a group of Python's exceptions
 
 
 def _is_telling(text: str) -> bool:

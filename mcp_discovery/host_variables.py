@@ -16,7 +16,13 @@ from pathlib import Path
 
 from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.host_files import HostEntry
-from mcp_discovery.secrets import secrets_in_arguments, secrets_in_mapping, why_secret
+from mcp_discovery.secrets import (
+    is_switch,
+    secret_values,
+    secrets_in_arguments,
+    secrets_in_mapping,
+    why_secret,
+)
 
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -24,10 +30,6 @@ _VARIABLE = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTAL
 _HOSTS_OWN = re.compile(r"([A-Za-z]+):(?!-)")
 #: What stands before the credentials in a header, and is no secret.
 _SCHEME = re.compile(r"\b(?:Bearer|Basic|Token|ApiKey)\s+(?=\$\{)", re.IGNORECASE)
-#: What turns something on or off is no secret, whatever its name.
-_SWITCH = re.compile(r"true|false|yes|no|on|off|none|[01]?", re.IGNORECASE)
-#: A value of so few characters is in every other line of a log.
-_SHORT = 3
 _NO_NAME = re.compile(r"[^A-Z0-9]+")
 
 
@@ -125,13 +127,6 @@ class HostVariables:
         return found[0]
 
 
-def secret_values(variables: Mapping[str, str]) -> Iterator[str]:
-    """Those values of ``variables`` that are secrets, by their own looks or by their names."""
-    for name, _ in secrets_in_mapping(variables):
-        if _SWITCH.fullmatch(value := variables[name].strip()) is None and len(value) > _SHORT:
-            yield value
-
-
 def clear_secrets(entry: HostEntry) -> Iterator[InvalidInputError]:
     """What stands in clear in ``entry``, which is not filled in, with what to write instead."""
     return (InvalidInputError(f"{entry.key!r}: {each}") for each in _clear_secrets(entry))
@@ -141,7 +136,7 @@ def _clear_secrets(entry: HostEntry) -> Iterator[str]:
     usual = f"{_NO_NAME.sub('_', entry.name.upper())}_TOKEN"
     for position, why in secrets_in_arguments(list(map(_as_in_records, entry.args))):
         instead = f"write ${{{usual}}} in its place and set that variable"
-        if _SWITCH.fullmatch(entry.args[position]) is None:
+        if not is_switch(entry.args[position]):
             yield f"argument {position + 1} {why}; {instead}"
     for name, why in _in_mapping(entry.env):
         yield f'env {name} {why}; write "{name}": "${{{name}}}" and set that variable'
@@ -155,7 +150,7 @@ def _clear_secrets(entry: HostEntry) -> Iterator[str]:
 def _in_mapping(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     known = {name: _as_in_records(text) for name, text in texts.items()}
     for name, why in secrets_in_mapping(known):
-        if _SWITCH.fullmatch(texts[name]) is None:
+        if not is_switch(texts[name]):
             yield name, why.replace(f"gives {name} in clear", "is given in clear")
 
 

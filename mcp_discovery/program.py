@@ -31,7 +31,8 @@ class Program:
 
     ``env`` is what they are given besides :data:`INHERITED`, and, before that, the variables in
     ``env_file``, which is read at each start; ``cwd`` is where they run; ``grace`` is how many
-    seconds they have to end after SIGTERM.
+    seconds they have to end after SIGTERM. ``secrets`` are words of the command that must stay out
+    of logs, beside those variables that are secrets by their names or looks.
 
     What a bridge ends them for: with all that they started they have more than ``memory_max`` bytes
     in memory, or have used more than ``cpu_seconds`` of processor time; or they answer nothing for
@@ -43,6 +44,7 @@ class Program:
     cwd: str | None = None
     grace: float = 5.0
     env_file: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     memory_max: int | None = None
     cpu_seconds: float | None = None
     restart_after: float = 60.0

@@ -64,6 +64,11 @@ _MIXED = re.compile(r"(?=[^a-z]*+[a-z])(?=[^A-Z]*+[A-Z])(?:[^0-9]*+[0-9]++){3}")
 _ASSIGNMENT = re.compile(r"^-{0,2}([A-Za-z][A-Za-z0-9_.-]*+)[=:](.*)$", re.DOTALL)
 _FLAG = re.compile(r"^--?([A-Za-z][A-Za-z0-9_.-]*+)$")
 
+#: What turns something on or off is no secret, whatever its name.
+_SWITCH = re.compile(r"true|false|yes|no|on|off|none|[01]?", re.IGNORECASE)
+#: A value of so few characters is in every other line of a log.
+_SHORT = 3
+
 #: A command line: its words, blanks between them, and what is left: a quote that stays open.
 _LINE = re.compile(
     r"""((?:[^ \t\r\n'"\\]++|'[^']*+'|"(?:[^"\\]++|\\.)*+"|\\.)++)|[ \t\r\n]++|(.)""", re.DOTALL
@@ -181,6 +186,19 @@ def secrets_in_mapping(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             why = f"gives {key} in clear"
         if why:
             yield key, why
+
+
+def is_switch(text: str) -> bool:
+    """Whether ``text`` turns something on or off: no secret, whatever its name."""
+    return _SWITCH.fullmatch(text) is not None
+
+
+def secret_values(variables: Mapping[str, str]) -> Iterator[str]:
+    """Those values of ``variables`` that are secrets, by their own looks or by their names, and
+    must stay out of logs."""
+    for name, _ in secrets_in_mapping(variables):
+        if not is_switch(value := variables[name].strip()) and len(value) > _SHORT:
+            yield value
 
 
 def secrets_in_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

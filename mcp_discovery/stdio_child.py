@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +24,7 @@ from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.mcp_messages import INTERNAL_ERROR
 from mcp_discovery.program import Program
 from mcp_discovery.quoted import quoted
+from mcp_discovery.secrets import secret_values
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +89,12 @@ class Ending:
 class StdioChild:
     """A running process; ``name`` stands before its lines in the log."""
 
-    def __init__(self, child: Child, name: str) -> None:
+    def __init__(self, child: Child, name: str, secrets: Iterable[str] = ()) -> None:
         self._child = child
         self._process = child.process
         self._name = name
         #: What it says beside its messages.
-        self.log = ChildLog(name)
+        self.log = ChildLog(name, secrets)
         self._why = ""
         self._sending = asyncio.Lock()
         self._errors = asyncio.create_task(self._read_errors(), name=f"stderr of {name}")
@@ -103,10 +104,9 @@ class StdioChild:
     async def start(cls, program: Program, name: str) -> StdioChild:
         """Starts a process of ``program``; raises
         :class:`~mcp_discovery.child.ChildStartError`."""
-        child = await Child.start(
-            program.command, env=program.environment(), cwd=program.cwd, piped=True
-        )
-        return cls(child, name)
+        env = program.environment()
+        child = await Child.start(program.command, env=env, cwd=program.cwd, piped=True)
+        return cls(child, name, (*program.secrets, *secret_values(env)))
 
     @property
     def last_line(self) -> str:
@@ -180,7 +180,7 @@ class StdioChild:
         """Ends it as :meth:`stop` does; ``why`` is what it did, for its :class:`Ending`, unless it
         has ended by itself."""
         if not self.has_exited:
-            self._why = self._why or why
+            self._why = self._why or self.log.text(why)
         await self.stop(grace)
 
     async def stop(self, grace: float) -> None:

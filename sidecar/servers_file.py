@@ -17,7 +17,6 @@ from pathlib import Path
 
 import aiohttp
 
-from mcp_discovery import env_files
 from mcp_discovery.adapters.backoff import Backoff
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.child import ChildStartError
@@ -414,12 +413,12 @@ def _sentence(those: Sequence[_Filed]) -> str:
 
 
 def _program(entry: HostEntry, settings: SidecarSettings) -> Program:
-    """How the processes of ``entry`` are started; raises
-    :class:`~mcp_discovery.errors.InvalidInputError`."""
-    env = env_files.read(entry.env_file) if entry.env_file is not None else {}
+    """How the processes of ``entry`` are started."""
     return Program(
         command=settings.command,
-        env=env | dict(entry.env),
+        env=entry.env,
+        env_file=entry.env_file,
         cwd=entry.cwd,
         grace=settings.child_grace,
+        secrets=entry.secrets,
     )

@@ -7,16 +7,16 @@ import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mcp_discovery import env_files
 from mcp_discovery.child import ChildStartError
 from mcp_discovery.cli.terminal import line, say
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.facade.registration.body import NAMES_NOTHING
 from mcp_discovery.host_files import HostEntry
-from mcp_discovery.host_variables import HostVariables, secret_values
+from mcp_discovery.host_variables import HostVariables
 from mcp_discovery.probe import BadAnswerError, Introspection, NoAnswerError
 from mcp_discovery.probe.stdio import StdioProbe
 from mcp_discovery.program import Program
+from mcp_discovery.secrets import secret_values
 from mcp_discovery.stdio_hints import hint
 
 
@@ -32,10 +32,14 @@ def program_of(entry: HostEntry, file: str) -> tuple[Program, Collection[str]]:
     stands there in clear.
     """
     filled = HostVariables(Path(file), os.environ).filled(entry)
-    filed = {} if filled.env_file is None else env_files.read(filled.env_file)
-    command = (filled.command or "", *filled.args)
-    program = Program(command=command, env=filed | dict(filled.env), cwd=filled.cwd)
-    return program, (*filled.secrets, *secret_values(filed))
+    program = Program(
+        command=(filled.command or "", *filled.args),
+        env=filled.env,
+        env_file=filled.env_file,
+        cwd=filled.cwd,
+        secrets=filled.secrets,
+    )
+    return program, (*filled.secrets, *secret_values(program.environment()))
 
 
 async def introspect(

@@ -29,6 +29,7 @@ def result(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         case "tools/list":
             return {"tools": TOOLS}
         case "tools/call" if params["name"] == "end":
+            print(f"cannot use {os.environ.get('API_KEY')} and {sys.argv[-1]}", file=sys.stderr)
             os._exit(3)
         case "tools/call":
             seen = {

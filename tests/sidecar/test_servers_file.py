@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 import pytest
 from mcp import Client
+from mcp.shared.exceptions import MCPError
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
 from mcp_discovery.cli import settings_file
@@ -124,7 +125,9 @@ async def test_each_server_is_registered_by_itself(
         url = f"http://127.0.0.1:{remote.port}/mcp"
         entries = {
             "plain": mirror("other"),
-            "My Server": mirror("x", env={"API_KEY": "${env:KEY}"}, tags=["own"]),
+            "My Server": mirror(
+                "x", "1.0.0", "${A_TOKEN}", env={"API_KEY": "${env:KEY}"}, tags=["own"]
+            ),
             "far": {
                 "url": url,
                 "headers": {"Authorization": "Bearer ${KEY}", "X-Team": "shop"},
@@ -132,7 +135,8 @@ async def test_each_server_is_registered_by_itself(
             },
             "off": {"command": "no-such-command", "disabled": True},
         }
-        given = {"environ": {"KEY": "hunter2hunter2"}, "tag": ["all"], "zone": "east"}
+        environ = {"KEY": "hunter2hunter2", "A_TOKEN": "hunter2"}
+        given = {"environ": environ, "tag": ["all"], "zone": "east"}
         async with running(tmp_path, store, seen, entries, **given) as one:
             plain, mine, far = await one.until_healthy("plain", "my-server", "far")
             assert set(seen.instances) == {plain.record.id, mine.record.id, far.record.id}
@@ -150,6 +154,11 @@ async def test_each_server_is_registered_by_itself(
             assert "KEY" not in found["env"]
             assert {each.get("X-Team") for each in remote.headers} == {"shop"}
             assert {each["Authorization"] for each in remote.headers} == {"Bearer hunter2hunter2"}
+            async with Client(str(mine.record.endpoint.url)) as client:
+                with pytest.raises(MCPError, match=r"cannot use \*\*\* and \*\*\*"):
+                    await client.call_tool("end", {})
+            down = await one.until("my-server", lambda it: it and it.health.status is Status.DOWN)
+            assert down.health.reason == "ended with exit code 3: cannot use *** and ***"
             stored = orjson.dumps([each.record.to_dict() for each in seen.instances.values()])
             assert b"hunter2" not in stored
     assert "hunter2" not in caplog.text
