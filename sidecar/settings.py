@@ -226,7 +226,7 @@ class SidecarSettings:
     def served_at(self, url: str, token: str | None, auth: Auth | None) -> SidecarSettings:
         """The settings of a sidecar beside what is served at ``url``, which lets it in with
         ``token`` and others as ``auth`` says."""
-        of_bridge = dict.fromkeys(("listen", *_BRIDGE_FILES))
+        of_bridge = dict.fromkeys(("listen", "max_sessions", *_BRIDGE_FILES))
         return replace(
             self,
             url=url,

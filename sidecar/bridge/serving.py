@@ -142,6 +142,8 @@ class BridgeListener:
         """``bridge`` is reached at ``path`` while the block runs; its sessions end with it."""
         endpoint = self.endpoints[path] = McpEndpoint(bridge, SessionLimits.of(settings))
         bridge.figures.sessions = lambda: len(endpoint.legacy.sessions)
+        if settings.max_sessions is not None:
+            bridge.figures.capacity = settings.max_sessions
         try:
             yield
         finally:

@@ -177,7 +177,9 @@ async def test_a_process_that_is_gone_does_not_run(measured: Measured) -> None:
 LEGACY = (sys.executable, "-m", "tests.sidecar.bridge.asking_server")
 
 
-@pytest.mark.parametrize("measured", [{"sessions": "each", "command": LEGACY}], indirect=True)
+@pytest.mark.parametrize(
+    "measured", [{"sessions": "each", "command": LEGACY, "max_sessions": 7}], indirect=True
+)
 async def test_every_sessions_own_process_counts(measured: Measured) -> None:
     prefix = "mcp_discovery_sidecar"
 
@@ -197,3 +199,7 @@ async def test_every_sessions_own_process_counts(measured: Measured) -> None:
         assert await measured.figure(f"{prefix}_child_resident_memory_bytes") > 2 * alone
     await processes(1)
     assert await measured.figure(f"{prefix}_sessions") == 0
+    shown = await measured.shown(
+        "/load-balancing/distribution", lambda it: "capacity" in it["connections"][0]
+    )
+    assert shown["connections"][0]["capacity"] == 7
