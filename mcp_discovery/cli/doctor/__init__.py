@@ -7,6 +7,7 @@ import typer
 from mcp_discovery.adapters import stores
 from mcp_discovery.cli import completion, options
 from mcp_discovery.cli.exit_codes import run
+from mcp_discovery.errors import InvalidInputError
 
 _STORE = "Which store to check as well"
 
@@ -18,6 +19,16 @@ def doctor(
         None,
         metavar="-- COMMAND",
         help="Start this MCP server, which speaks stdio, once, and check it alone.",
+    ),
+    env: list[str] | None = typer.Option(
+        None,
+        metavar="NAME",
+        parser=options.single,
+        help="Give COMMAND this variable; it has no other but PATH, HOME and the like. Again for "
+        "more.",
+    ),
+    env_file: str | None = typer.Option(
+        None, metavar="FILE", help="Give COMMAND the variables in it, NAME=VALUE a line."
     ),
     facade: str = options.FACADE,
     facade_token: str | None = options.FACADE_TOKEN,
@@ -123,9 +134,15 @@ def doctor(
         dns_domain=dns_domain.strip(".") if dns_domain else None,
         tags=tuple(tag or ()),
         command=tuple(command or ()),
+        env=tuple(env or ()),
+        env_file=env_file,
         timeout=timeout,
     )
 
+    if case.command:
+        case.program()  # raises where a variable is not set
+    elif env or env_file:
+        raise InvalidInputError("--env and --env-file go with a COMMAND")
     case.probe()  # raises where name or tag can be none
 
     async def work() -> int:

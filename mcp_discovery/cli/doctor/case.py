@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from mcp_discovery.adapters.stores import kind_of
 from mcp_discovery.cli.facade_connection import facade_api
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
+from mcp_discovery.program import Program
 from mcp_discovery.record import Record
 
 Role = Literal["sidecar", "facade"]
@@ -74,6 +76,8 @@ class Case:
     dns_domain: str | None = None
     tags: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    env_file: str | None = None
     timeout: float = 5.0
 
     @property
@@ -100,6 +104,15 @@ class Case:
         return facade_api(
             self.facade, self.facade_token, self.facade_token_file, timeout=self.timeout
         )
+
+    def program(self) -> Program:
+        """How :attr:`command` is started; raises :class:`InvalidInputError`."""
+        if unset := [name for name in self.env if name not in os.environ]:
+            raise InvalidInputError(
+                f"--env {unset[0]}: it is not set here; set it, or leave it out"
+            )
+        env = {name: os.environ[name] for name in self.env}
+        return Program(command=self.command, env=env, env_file=self.env_file)
 
     def bridge(self, command: Sequence[str], tags: Sequence[str], *options: str) -> str:
         """The command line that serves ``command``, which speaks stdio, to agents."""

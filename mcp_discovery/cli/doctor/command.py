@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, wrong
 from mcp_discovery.cli.introspection import advice, introspect
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.host_variables import secret_values
 from mcp_discovery.plural import counted
-from mcp_discovery.program import Program
 
 #: Many a command loads itself from a registry first.
 _LONGER = 5
@@ -17,8 +17,10 @@ _MEND = "mend the server: clients read its output, which is for messages of MCP 
 
 async def check_command(case: Case) -> AsyncIterator[DoctorFinding]:
     """Starts the command once, with few of the variables that are set here, as clients do."""
+    program = case.program()
     try:
-        found = await introspect(Program(command=case.command), "command", _LONGER * case.timeout)
+        secrets = secret_values(program.environment())
+        found = await introspect(program, "command", _LONGER * case.timeout, [*secrets])
     except DiscoveryError as error:
         yield wrong(
             str(error), advice(error, "--timeout") or "mend the command line, and try again"
@@ -30,11 +32,13 @@ async def check_command(case: Case) -> AsyncIterator[DoctorFinding]:
         "prompt": found.prompts,
     }
     said = ", ".join(counted(len(items), noun) for noun, items in offered.items() if items)
+    given = [each for name in case.env for each in ("--env", name)]
+    given += ["--env-file", case.env_file] if case.env_file is not None else []
     facts = ", ".join(filter(None, (found.era, *found.versions)))
     yield DoctorFinding(
         "ok",
         f"it speaks MCP over stdio ({facts}): {said or 'it offers nothing'}",
-        f"agents find it while this runs: {case.bridge(case.command, case.tags)}",
+        f"agents find it while this runs: {case.bridge(case.command, case.tags, *given)}",
     )
     for finding in found.findings:
         yield wrong(f"its answers are not all right: {finding}", _MEND)

@@ -52,6 +52,27 @@ async def test_what_is_wrong_with_a_command(line: tuple[str, ...], says: str, ad
     assert says in wrong["message"] and advises in wrong["advice"]
 
 
+async def test_a_command_is_given_what_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "variables"
+    file.write_text("FILED=2\nAPI_KEY=value-of-the-key\n")
+    line = (
+        "sh",
+        "-c",
+        f'test "$NAMED$FILED" = 12 && exec {sys.executable} {HANDMADE}; echo $API_KEY',
+    )
+    given = ("doctor", "--json", "--env", "NAMED", "--env-file", str(file), "--", *line)
+    ended = await command(*given, NAMED="1")
+    (found,) = map(json.loads, ended.out.splitlines())
+    assert (found["state"], ended.code) == ("ok", 0), found
+    assert f"--env NAMED --env-file {file} -- sh" in found["advice"]
+    ended = await command(*given, NAMED="2")
+    assert (ended.code, "value-of-the-key" in ended.out + ended.err) == (1, False)
+    ended = await command(*given)
+    assert (ended.code, "--env NAMED: it is not set here" in ended.err) == (2, True)
+    ended = await command("doctor", "--env", "NAMED", NAMED="1")
+    assert (ended.code, "go with a COMMAND" in ended.err) == (2, True)
+
+
 async def test_a_registered_command_is_served_by_one_command(tmp_path: Path) -> None:
     async with facade(tmp_path, "embedded:") as asked:
         file = tmp_path / "one.json"
