@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from mcp_discovery.cli.doctor.case import Case, DoctorFinding, wrong
 from mcp_discovery.cli.introspection import advice, introspect
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.host_variables import secret_values
 from mcp_discovery.plural import counted
+from mcp_discovery.secrets import secret_values
 
 #: Many a command loads itself from a registry first.
 _LONGER = 5
