@@ -6,12 +6,13 @@ has its own in ``"mcp-discovery": {…}``, by the names that configuration files
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from mcp_discovery.cli import settings_file
+from mcp_discovery.cli import options, settings_file
+from mcp_discovery.cli.sidecar import BRIDGE, settings_of, sidecar
 from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.host_files import OPTIONS, HostEntry
 from mcp_discovery.record import Auth
@@ -43,30 +44,22 @@ _OF_PROCESS = _OF_LISTENER | {
 Parameters = Mapping[str, Any]
 
 
-def file_settings(
-    parameters: Parameters,
-    role: Callable[..., Any],
-    settings_of: Callable[[Parameters], SidecarSettings],
-) -> ServersFileSettings:
-    """What ``parameters`` of ``role``, the command's function, say; ``settings_of`` makes settings
-    of them.
-
-    Raises :class:`InvalidInputError`.
-    """
+def file_settings(parameters: Parameters) -> ServersFileSettings:
+    """What the command's ``parameters`` say; raises :class:`InvalidInputError`."""
     file: str = parameters["servers"]
-    raise_all(map(InvalidInputError, _needless(parameters, role)))
+    raise_all(map(InvalidInputError, _needless(parameters)))
     return ServersFileSettings(
         file=file,
         only=tuple(parameters["only"] or ()),
         # Checks what is for all, too.
         process=settings_of({**parameters, "url": "", "command": [file], "server_ca": None}),
-        of=partial(_of_entry, parameters, role, settings_of),
+        of=partial(_of_entry, parameters),
     )
 
 
-def _needless(parameters: Parameters, role: Callable[..., Any]) -> Iterator[str]:
+def _needless(parameters: Parameters) -> Iterator[str]:
     """A sentence for each option that does nothing beside ``--servers``."""
-    usual = {each.parameter: each.default for each in settings_file.settings(role).values()}
+    usual = _usual()
     for name in (*_SERVERS, *sorted(_OF_ONE)):
         if parameters.get(name) in (usual.get(name), None, [], "", ()):
             continue
@@ -81,16 +74,22 @@ def _needless(parameters: Parameters, role: Callable[..., Any]) -> Iterator[str]
             )
 
 
-def _of_entry(
-    parameters: Parameters,
-    role: Callable[..., Any],
-    settings_of: Callable[[Parameters], SidecarSettings],
-    entry: HostEntry,
-) -> SidecarSettings:
+def _of_commands() -> Iterator[str]:
+    """The options that are for servers over stdio alone."""
+    for name, each in options.parameters(sidecar).items():
+        if getattr(each.default, "rich_help_panel", None) == BRIDGE:
+            yield name
+
+
+def _usual() -> dict[str, Any]:
+    return {each.parameter: each.default for each in settings_file.settings(sidecar).values()}
+
+
+def _of_entry(parameters: Parameters, entry: HostEntry) -> SidecarSettings:
     """The settings of one entry of the file, filled in; raises :class:`InvalidInputError`."""
     options = {"tag" if key == "tags" else key: each for key, each in entry.options.items()}
     nodes = {key: node_of(each) for key, each in options.items()}
-    found, problems = settings_file.given_values(nodes, role)
+    found, problems = settings_file.given_values(nodes, sidecar)
     for key in options:
         name = key.replace("-", "_")
         if name in _SERVERS:
@@ -105,8 +104,9 @@ def _of_entry(
     command = [] if entry.command is None else [entry.command, *entry.args]
     given |= {"url": entry.url or "", "command": command}
     if entry.url is not None:
-        given |= {"transport": entry.transport, "bridge_open": False}
-        given |= dict.fromkeys(_OF_LISTENER - {"bridge_open"})
+        usual = _usual()
+        given |= {name: usual[name] for name in _of_commands() if name not in found}
+        given["transport"] = entry.transport
     else:
         given["server_ca"] = found.get("server_ca")  # that of the command is for remote ones
     try:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mcp_discovery.sidecar.settings import SidecarSettings
 
 _RECORD = "What is said of the server"
-_BRIDGE = "A server that speaks stdio"
+#: Where help has the options that are for a command that speaks stdio.
+BRIDGE = "A server that speaks stdio"
 _FILE = "Many servers"
 _CONSUL = "What other programs read in Consul's catalog"
 #: An option that says something of the server, and one that takes seconds.
@@ -68,7 +69,7 @@ def sidecar(
         metavar="HOST:PORT",
         help="Where a command that speaks stdio is served, at /mcp. Default: a free port at the "
         "advertised address.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     allowed_host: list[str] | None = typer.Option(
         None,
@@ -76,56 +77,56 @@ def sidecar(
         help="A name by which clients call it there, such as memory.example.com; addresses, "
         "localhost and the hosts of --listen and --advertise-url are allowed by themselves. Give "
         "it again for more. In the environment: separated by spaces.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     bridge_token_file: str | None = typer.Option(
         None,
         metavar="FILE",
         help="Who shows one of the bearer tokens in it may come in: one a line, followed. Needed "
         "where it is served elsewhere than on loopback, or one of the next.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     bridge_client_ca: str | None = typer.Option(
         None,
         metavar="FILE",
         help="PEM file of the CA whose client certificates may come in; followed.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     bridge_cert: str | None = typer.Option(
         None,
         metavar="FILE",
         help="PEM file of the certificate that it is served with, over HTTPS; followed.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     bridge_key: str | None = typer.Option(
-        None, metavar="FILE", help="PEM file of its key; followed.", rich_help_panel=_BRIDGE
+        None, metavar="FILE", help="PEM file of its key; followed.", rich_help_panel=BRIDGE
     ),
     bridge_open: bool = typer.Option(
         False,
         "--bridge-open",
         help="Anybody may come in who reaches it: a mesh or a network policy asks who comes.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     sessions: str = typer.Option(
         "auto",
         metavar="auto|shared|each",
         help="shared: one process for all sessions. each: a process for every session. auto: a "
         "process for those sessions whose clients can be asked something, one for all others.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     max_sessions: int | None = typer.Option(
         None,
         min=1,
         metavar="N",
         help="How many sessions there may be. Default: 1000, of which 32 have a process.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     idle_timeout: float = typer.Option(
         1800.0,
         parser=options.seconds,
         metavar="TIME",
         help="A session ends after so long without its client.",
-        rich_help_panel=_BRIDGE,
+        rich_help_panel=BRIDGE,
     ),
     name: str | None = _fact(
         None, help="The server's name, a DNS label. Default: what the server calls itself."
@@ -296,7 +297,7 @@ def file_settings_of(parameters: Mapping[str, Any]) -> ServersFileSettings | Non
         return None
     from mcp_discovery.cli.servers_option import file_settings
 
-    return file_settings(parameters, sidecar, settings_of)
+    return file_settings(parameters)
 
 
 def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
