@@ -168,7 +168,7 @@ class StdioChild:
     def skip(self, line: bytes) -> str:
         """Logs ``line`` of its output, which is no message, and returns its beginning."""
         self.log.printed(line)
-        return quoted(line[:500].decode("utf-8", "replace"))
+        return quoted(self.log.text(line))
 
     async def ended(self) -> Ending:
         """Waits for the end of the process and for its last words."""

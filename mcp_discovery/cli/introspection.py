@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_discovery.child import ChildStartError
@@ -16,7 +16,6 @@ from mcp_discovery.host_variables import HostVariables
 from mcp_discovery.probe import BadAnswerError, Introspection, NoAnswerError
 from mcp_discovery.probe.stdio import StdioProbe
 from mcp_discovery.program import Program
-from mcp_discovery.secrets import secret_values
 from mcp_discovery.stdio_hints import hint
 
 
@@ -25,32 +24,29 @@ def command_line(entry: HostEntry) -> str:
     return shlex.join((entry.command or "", *entry.args))
 
 
-def program_of(entry: HostEntry, file: str) -> tuple[Program, Collection[str]]:
-    """What runs ``entry`` of ``file``, filled in from the environment, and the secrets in that.
+def program_of(entry: HostEntry, file: str) -> Program:
+    """What runs ``entry`` of ``file``, filled in from the environment.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` where a variable is not set, or a secret
     stands there in clear.
     """
     filled = HostVariables(Path(file), os.environ).filled(entry)
-    program = Program(
+    return Program(
         command=(filled.command or "", *filled.args),
         env=filled.env,
         env_file=filled.env_file,
         cwd=filled.cwd,
         secrets=filled.secrets,
     )
-    return program, (*filled.secrets, *secret_values(program.environment()))
 
 
-async def introspect(
-    program: Program, name: str, timeout: float, secrets: Collection[str] = ()
-) -> Introspection:
+async def introspect(program: Program, name: str, timeout: float) -> Introspection:
     """Starts ``program``, and reads what it offers within ``timeout`` seconds; it has ended then.
 
-    ``secrets`` are blanked in errors. Raises :class:`~mcp_discovery.child.ChildStartError` and
-    :class:`~mcp_discovery.probe.ProbeError`.
+    Raises :class:`~mcp_discovery.errors.InvalidInputError`,
+    :class:`~mcp_discovery.child.ChildStartError` and :class:`~mcp_discovery.probe.ProbeError`.
     """
-    probe = StdioProbe(program, name, secrets=lambda: secrets)
+    probe = StdioProbe(program, name)
     try:
         return await probe.introspect(timeout)
     finally:

@@ -155,8 +155,7 @@ async def asked(
             return server
         async with few:
             try:
-                program, values = program_of(server.started, file)
-                found = await introspect(program, server.name, timeout, values)
+                found = await introspect(program_of(server.started, file), server.name, timeout)
             except DiscoveryError as error:
                 what_to_do = advice(error, "--introspect-timeout")
                 error.args = ("; ".join(filter(None, (str(error), what_to_do))),)

@@ -6,7 +6,7 @@ https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#stdio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +21,7 @@ from mcp_discovery.probe.errors import (
 from mcp_discovery.probe.probe import McpProbe
 from mcp_discovery.probe.wire import Limits
 from mcp_discovery.program import Program
+from mcp_discovery.secrets import secret_values
 from mcp_discovery.stdio_child import ChildGoneError, StdioChild
 
 #: Seconds that a command may go on running after it has closed its output.
@@ -40,17 +41,12 @@ class StdioProbe(McpProbe):
     :class:`~mcp_discovery.child.ChildStartError`. Errors tell what the command said last.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        name: str,
-        *,
-        limits: Limits | None = None,
-        secrets: Callable[[], Iterable[str]] = tuple,
-    ) -> None:
-        """Nothing is started yet. ``secrets`` are blanked in errors."""
+    def __init__(self, program: Program, name: str, *, limits: Limits | None = None) -> None:
+        """Nothing is started yet; raises :class:`~mcp_discovery.errors.InvalidInputError` where the
+        variables of ``program`` cannot be read. Its secrets are blanked in errors."""
         wire = StdioWire(url=name, limits=limits or Limits(), program=program)
-        self._begin(wire, (name,), secrets)
+        secrets = (*program.secrets, *secret_values(program.environment()))
+        self._begin(wire, (name,), lambda: secrets)
 
     def _hints_at_another_peer(self, failure: BadAnswerError | UnreachableError) -> bool:
         return False

@@ -8,7 +8,6 @@ from mcp_discovery.cli.doctor.case import Case, DoctorFinding, wrong
 from mcp_discovery.cli.introspection import advice, introspect
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.plural import counted
-from mcp_discovery.secrets import secret_values
 
 #: Many a command loads itself from a registry first.
 _LONGER = 5
@@ -17,10 +16,8 @@ _MEND = "mend the server: clients read its output, which is for messages of MCP 
 
 async def check_command(case: Case) -> AsyncIterator[DoctorFinding]:
     """Starts the command once, with few of the variables that are set here, as clients do."""
-    program = case.program()
     try:
-        secrets = secret_values(program.environment())
-        found = await introspect(program, "command", _LONGER * case.timeout, [*secrets])
+        found = await introspect(case.program(), "command", _LONGER * case.timeout)
     except DiscoveryError as error:
         yield wrong(
             str(error), advice(error, "--timeout") or "mend the command line, and try again"
