@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -13,9 +13,16 @@ from mcp_discovery.child import ChildStartError
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
 from mcp_discovery.program import Program
-from mcp_discovery.sidecar.bridge.connection import ChildConnection, Params
+from mcp_discovery.sidecar.bridge.audience import SharedAudience
+from mcp_discovery.sidecar.bridge.connection import ChildConnection
+from mcp_discovery.sidecar.bridge.eras import Spoken
 from mcp_discovery.sidecar.bridge.figures import BridgeFigures
-from mcp_discovery.sidecar.bridge.greeting import Greeting, greet, initialize
+from mcp_discovery.sidecar.bridge.greeting import (
+    Greeting,
+    greet,
+    initialize,
+    initialize_or_discover,
+)
 from mcp_discovery.sidecar.bridge.supervision import supervised
 from mcp_discovery.stdio_child import Ending, StdioChild
 from mcp_discovery.stdio_hints import hint
@@ -41,18 +48,6 @@ _MOST_STARTING: Final = 4
 _GREETED_WITHIN: Final = 60.0
 
 
-class Spoken:
-    """A process that has been greeted, and what it said."""
-
-    def __init__(self, connection: ChildConnection, greeting: Greeting) -> None:
-        self.connection = connection
-        self.greeting = greeting
-
-
-async def _as_it_is(_: Spoken) -> None:
-    return
-
-
 class Bridge:
     """Keeps a process of ``program`` running; ``name`` is what its log lines begin with.
 
@@ -64,14 +59,12 @@ class Bridge:
         self.name = name
         #: Why the server cannot be asked now; ``None`` where it can.
         self.why_not: str | None = "has not answered yet"
-        #: Is told what the server says without being asked.
-        self.listeners: set[Callable[[str, Params], None]] = set()
+        #: Who is told what the process says that all share.
+        self.audience = SharedAudience()
         #: How many processes were started after the first one.
         self.restarts = 0
         #: Is called whenever :attr:`why_not` has changed.
         self.changed: Callable[[], None] = lambda: None
-        #: Is awaited with a process that was greeted, before clients are led to it.
-        self.prepare: Callable[[Spoken], Awaitable[None]] = _as_it_is
         self._starting = asyncio.Semaphore(_MOST_STARTING)
         self._spoken: Spoken | None = None
         self._gives_up = gives_up
@@ -83,6 +76,8 @@ class Bridge:
         )
         #: Whether processes end by themselves where they are asked anything before ``initialize``.
         self._legacy_alone = False
+        #: Whether processes are known to refuse ``initialize``.
+        self.modern_alone = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -120,7 +115,8 @@ class Bridge:
     async def own_process(
         self, capabilities: Mapping[str, Any], info: Mapping[str, Any], protocol: str
     ) -> AsyncIterator[Spoken]:
-        """A legacy process for one session alone, which ends with the block.
+        """A process for one client alone, which ends with the block: a legacy one where the server
+        has that era, too.
 
         Few are started at the same time. Raises :class:`JsonRpcError`.
         """
@@ -135,20 +131,16 @@ class Bridge:
                 await stack.enter_async_context(self._read(connection, lambda: greeting))
                 try:
                     async with asyncio.timeout(_GREETED_WITHIN):
-                        greeting = await initialize(connection, capabilities, info, protocol)
+                        greeting = await initialize_or_discover(
+                            connection, capabilities, info, protocol
+                        )
                 except TimeoutError as error:
                     detail = f"the MCP server did not answer initialize in {_GREETED_WITHIN:g} s"
                     raise JsonRpcError(INTERNAL_ERROR, detail, status=504) from error
-            yield Spoken(connection, greeting)
-
-    def notify(self, method: str, params: Params) -> None:
-        """Hands on what the server says without being asked."""
-        for each in list(self.listeners):
-            each(method, params)
-
-    async def ask(self, method: str, params: Params) -> dict[str, Any]:
-        """Refuses what the process that all share asks, as it cannot be said whom."""
-        raise JsonRpcError(INTERNAL_ERROR, f"{method}: no client of this server can be asked")
+            self.modern_alone = greeting.is_modern
+            connection.audience = audience = SharedAudience()
+            async with audience.of(connection, greeting):
+                yield Spoken(connection, greeting, audience)
 
     @asynccontextmanager
     async def _read(
@@ -199,8 +191,9 @@ class Bridge:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _live(self, child: StdioChild) -> Ending:
-        connection = ChildConnection(child, self)
-        async with self._read(connection, self._greeting) as reading:
+        connection = ChildConnection(child, self.audience)
+        async with AsyncExitStack() as stack:
+            reading = await stack.enter_async_context(self._read(connection, self._greeting))
             greeting = asyncio.create_task(self._greet(connection), name=f"greeting {self.name}")
             try:
                 both = {reading, greeting}
@@ -212,7 +205,9 @@ class Bridge:
                     log.warning("%s %s", self.name, self.why_not)
                     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
-                    self._spoken = greeting.result()
+                    said = greeting.result()
+                    self._spoken = Spoken(connection, said, self.audience)
+                    await stack.enter_async_context(self.audience.of(connection, said))
                     self._gives_up = False
                     self._say(None)
             except JsonRpcError as fault:
@@ -235,11 +230,8 @@ class Bridge:
     def _greeting(self) -> Greeting | None:
         return self._spoken.greeting if self._spoken is not None else None
 
-    async def _greet(self, connection: ChildConnection) -> Spoken:
-        greets = initialize(connection) if self._legacy_alone else greet(connection)
-        spoken = Spoken(connection, await greets)
-        await self.prepare(spoken)
-        return spoken
+    async def _greet(self, connection: ChildConnection) -> Greeting:
+        return await (initialize(connection) if self._legacy_alone else greet(connection))
 
     def _say(self, why_not: str | None) -> None:
         if why_not != self.why_not:

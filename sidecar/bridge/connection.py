@@ -28,12 +28,28 @@ Params: TypeAlias = Mapping[str, Any]
 #: Seconds that a process may go on running after it has closed its output.
 _LINGERING: Final = 2.0
 _IS_QUICK: Final = re.compile(r"^ping$|/(?:list|discover)$")
+#: What a server may ask of its client → the capability by which the client says that it answers.
+ASKABLE: Final = {
+    "elicitation/create": "elicitation",
+    "sampling/createMessage": "sampling",
+    "roots/list": "roots",
+}
+LISTEN: Final = "subscriptions/listen"
+SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
 _CANCELLED: Final = "notifications/cancelled"
 _PROGRESS: Final = "notifications/progress"
 
 
 class Exchange(Protocol):
     """A client's request that is under way, and the client while it waits for the answer."""
+
+    @property
+    def client(self) -> object:
+        """Whose request it is: equal for the requests of one client."""
+
+    @property
+    def log_level(self) -> str | None:
+        """The least level of the process's messages that the client wants, if it wants any."""
 
     def notify(self, method: str, params: Params) -> None:
         """Sends the client a notification that belongs to its request."""
@@ -88,8 +104,8 @@ class ChildConnection:
 
     @property
     def is_asked(self) -> bool:
-        """Whether the process owes an answer."""
-        return bool(self._pending)
+        """Whether the process owes an answer, and is not owed one itself."""
+        return not self._asked and any(each.method != LISTEN for each in self._pending.values())
 
     @property
     def is_working(self) -> bool:
@@ -97,6 +113,7 @@ class ChildConnection:
         return any(
             each.exchange is not None and not _IS_QUICK.search(each.method)
             for each in self._pending.values()
+            if each.method != LISTEN
         )
 
     @property
@@ -106,8 +123,19 @@ class ChildConnection:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """The requests of clients that are under way, the oldest first."""
-        return [each.exchange for each in self._pending.values() if each.exchange is not None]
+        """The requests of clients that are under way and wait for more than what happens, the
+        oldest first."""
+        return [
+            each.exchange
+            for each in self._pending.values()
+            if each.exchange is not None and each.method != LISTEN
+        ]
+
+    @property
+    def clients(self) -> dict[object, Exchange]:
+        """Whose requests are under way, each with its latest one. What the process says without
+        naming a request can only be for one of these, or for all."""
+        return {each.client: each for each in self.exchanges}
 
     async def run(self) -> Ending:
         """Reads what the process sends until it ends, and returns how it did.
@@ -154,7 +182,7 @@ class ChildConnection:
             await self._send(message)
             reply = await answer
         except asyncio.CancelledError:
-            if not answer.done():
+            if answer.cancelled() or not answer.done():
                 await self._cancel(id)
             raise
         finally:
@@ -204,20 +232,28 @@ class ChildConnection:
                 self._be_asked(id, method, params)
             else:
                 self._notified(method, params)
-        elif isinstance(id, int) and (pending := self._pending.get(id)) is not None:
+        elif (pending := self._of(id)) is not None:
             if not pending.answer.done():
                 pending.answer.set_result(message)
-        elif isinstance(id, str) and id.isdecimal() and int(id) in self._pending:
-            self._receive(message | {"id": int(id)})  # some servers answer 1 with "1"
         else:
             log.debug("an answer to nothing that was asked: id %r", id)
 
+    def _of(self, id: Any) -> _Pending | None:
+        """What is under way as ``id``; some servers answer 1 with "1"."""
+        if isinstance(id, str) and id.isdecimal() and len(id) < 20:
+            id = int(id)
+        return self._pending.get(id) if type(id) is int else None
+
     def _notified(self, method: str, params: dict[str, Any]) -> None:
+        meta = params.get("_meta")
         if method == _PROGRESS:
-            token = params.get("progressToken")
-            pending = self._pending.get(token) if isinstance(token, int) else None
+            pending = self._of(params.get("progressToken"))
             if pending is not None and pending.exchange is not None and pending.token is not None:
                 pending.exchange.notify(method, params | {"progressToken": pending.token})
+        elif isinstance(meta, dict) and SUBSCRIPTION_KEY in meta:
+            pending = self._of(meta[SUBSCRIPTION_KEY])
+            if pending is not None and pending.exchange is not None:
+                pending.exchange.notify(method, params)
         elif method == _CANCELLED and (task := self._asked.get(params.get("requestId", ""))):
             task.cancel()
         else:

@@ -19,7 +19,7 @@ from mcp_discovery.mcp_messages import (
     result,
 )
 from mcp_discovery.mcp_responses import respond_with_json
-from mcp_discovery.sidecar.bridge.connection import Params
+from mcp_discovery.sidecar.bridge.connection import SUBSCRIPTION_KEY, Params
 from mcp_discovery.sidecar.bridge.streams import (
     ALL,
     MOST_BYTES,
@@ -97,30 +97,37 @@ class PostedRequest:
 
 
 class ModernExchange:
-    """The request of a modern client, which ends when the client leaves."""
+    """The request ``id`` of a modern client, which ends when the client leaves; ``log_level`` is
+    the least level of the server's messages that it wants with it."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, id: Id, log_level: str | None = None) -> None:
+        self.id = id
+        self.client: object = self
+        self.log_level = log_level
         self._request = request
         memory = StreamMemory(MOST_BYTES, ALL)
         self._post = PostedRequest(request, {}, lambda: MessageStream(memory), PING_INTERVAL)
 
     def notify(self, method: str, params: Params) -> None:
         """Sends the client a notification."""
+        meta = params.get("_meta")
+        if isinstance(meta, dict) and SUBSCRIPTION_KEY in meta:
+            params = {**params, "_meta": {**meta, SUBSCRIPTION_KEY: self.id}}
         self._post.send(notification(method, params))
 
     async def ask(self, method: str, params: Params) -> dict[str, Any]:
         """Refuses: nobody answers a modern server's questions but by a request of its own."""
         raise JsonRpcError(INTERNAL_ERROR, f"{method}: this client cannot be asked")
 
-    async def respond(self, id: Id, work: Awaitable[Mapping[str, Any]]) -> web.StreamResponse:
-        """The response to the request ``id``, whose result ``work`` is."""
+    async def respond(self, work: Awaitable[Mapping[str, Any]]) -> web.StreamResponse:
+        """The response to the request, whose result ``work`` is."""
         status = 200
         try:
             with cancelled_when_lost(self._request):
                 try:
-                    message = result(id, await work)
+                    message = result(self.id, await work)
                 except JsonRpcError as fault:
-                    message, status = failure(id, fault), fault.modern_status
+                    message, status = failure(self.id, fault), fault.modern_status
                 return await self._post.respond([message], status=status)
         finally:
             await self._post.close()

@@ -13,6 +13,7 @@ from mcp_discovery.mcp_messages import (
     CLIENT_INFO_KEY,
     LEGACY,
     MODERN,
+    UNSUPPORTED_VERSION,
     VERSION_KEY,
     JsonRpcError,
 )
@@ -76,36 +77,59 @@ async def greet(connection: ChildConnection) -> Greeting:
 
     Raises :class:`JsonRpcError` where it ends, or refuses both eras.
     """
-    discovering = asyncio.create_task(
-        connection.request("server/discover", {"_meta": envelope()}), name="server/discover"
-    )
+    discovering = asyncio.create_task(discover(connection), name="server/discover")
+    initializing: asyncio.Task[Greeting] | None = None
     try:
         await asyncio.wait({discovering}, timeout=_PATIENCE)
+        if not discovering.done():
+            initializing = asyncio.create_task(initialize(connection), name="initialize")
+            await asyncio.wait({discovering, initializing}, return_when=asyncio.FIRST_COMPLETED)
+            if initializing.done() and initializing.exception() is not None:
+                await asyncio.wait({discovering})  # A modern one may refuse it first.
         if discovering.done():
             with suppress(JsonRpcError):
-                return _modern(discovering.result())
-            return await initialize(connection)
-        initializing = asyncio.create_task(initialize(connection), name="initialize")
-        try:
-            both = {discovering, initializing}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if not initializing.done():
-                with suppress(JsonRpcError):
-                    return _modern(discovering.result())
-            return await initializing
-        finally:
-            initializing.cancel()
-            await asyncio.gather(initializing, return_exceptions=True)
+                return discovering.result()
+        return await (initializing or initialize(connection))
     finally:
-        discovering.cancel()
-        await asyncio.gather(discovering, return_exceptions=True)
+        tasks = [discovering] + ([initializing] if initializing else [])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _modern(result: Mapping[str, Any]) -> Greeting:
+async def discover(connection: ChildConnection, protocol: str = MODERN) -> Greeting:
+    """Begins as a modern client; raises :class:`JsonRpcError` where the process is none for
+    that."""
+    try:
+        result = await connection.request("server/discover", {"_meta": envelope(protocol)})
+    except JsonRpcError as fault:
+        data = fault.data if isinstance(fault.data, dict) else {}
+        later = [each for each in strings(data.get("supported")) if each > MODERN]
+        if fault.code == UNSUPPORTED_VERSION and later and protocol == MODERN:
+            return await discover(connection, min(later))
+        raise
     versions = strings(result.get("supportedVersions"))
-    if MODERN not in versions:
+    if protocol not in versions:
         raise JsonRpcError(0, f"supports {', '.join(versions) or 'no version'}")
-    return Greeting("modern", MODERN, result)
+    return Greeting("modern", protocol, result)
+
+
+async def initialize_or_discover(
+    connection: ChildConnection,
+    capabilities: Mapping[str, Any],
+    info: Mapping[str, Any],
+    protocol: str,
+) -> Greeting:
+    """Begins as a legacy client, and as a modern one where that is refused.
+
+    Raises :class:`JsonRpcError` where both are.
+    """
+    try:
+        return await initialize(connection, capabilities, info, protocol)
+    except JsonRpcError as refused:
+        with suppress(JsonRpcError):
+            return await discover(connection)
+        raise refused
 
 
 async def initialize(

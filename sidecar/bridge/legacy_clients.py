@@ -28,6 +28,7 @@ from mcp_discovery.mcp_messages import (
 )
 from mcp_discovery.mcp_responses import json_response
 from mcp_discovery.sidecar.bridge.bridge import Bridge
+from mcp_discovery.sidecar.bridge.eras import capabilities_for
 from mcp_discovery.sidecar.bridge.exchange import PostedRequest
 from mcp_discovery.sidecar.bridge.session import STANDALONE, BridgedSession
 from mcp_discovery.sidecar.bridge.session_table import SessionLimits, SessionTable
@@ -130,8 +131,10 @@ class LegacyClients:
             return json_response(failure(rpc.id, fault), headers, fault.status or 200)
         greeting = spoken.greeting
         content: dict[str, Any] = {
-            "protocolVersion": greeting.protocol if session.has_own else version,
-            "capabilities": greeting.capabilities,
+            "protocolVersion": greeting.protocol
+            if session.has_own and not greeting.is_modern
+            else version,
+            "capabilities": capabilities_for("legacy", greeting),
             "serverInfo": greeting.info,
         }
         if greeting.instructions is not None:

@@ -5,12 +5,16 @@ https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stream
 
 from __future__ import annotations
 
-from typing import Any, Final
+import logging
+from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
 from mcp_discovery.mcp_messages import (
+    INVALID_PARAMS,
     INVALID_REQUEST,
+    Id,
     JsonRpcError,
     RpcRequest,
     check_envelope,
@@ -21,18 +25,13 @@ from mcp_discovery.mcp_messages import (
 )
 from mcp_discovery.mcp_responses import error_response
 from mcp_discovery.sidecar.bridge.bridge import Bridge
-from mcp_discovery.sidecar.bridge.connection import Params
-from mcp_discovery.sidecar.bridge.eras import ask_as_modern
+from mcp_discovery.sidecar.bridge.connection import LISTEN, SUBSCRIPTION_KEY, Params
+from mcp_discovery.sidecar.bridge.eras import LOG_LEVEL_KEY, Spoken, ask_as_modern
 from mcp_discovery.sidecar.bridge.exchange import ModernExchange
 from mcp_discovery.sidecar.bridge.streams import ALL, MOST_BYTES, MessageStream, StreamMemory
+from mcp_discovery.sidecar.bridge.wishes import ACKNOWLEDGED, LEVELS, LISTS, UPDATED
 
-_SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
-#: A wish of ``subscriptions/listen`` → the notification that it is for.
-_LISTS: Final = {
-    "toolsListChanged": "notifications/tools/list_changed",
-    "resourcesListChanged": "notifications/resources/list_changed",
-    "promptsListChanged": "notifications/prompts/list_changed",
-}
+log = logging.getLogger(__name__)
 
 
 class ModernClients:
@@ -54,34 +53,72 @@ class ModernClients:
         try:
             check_envelope(request, rpc)
             spoken = self._bridge.spoken()
-            if rpc.method == "subscriptions/listen" and not spoken.greeting.is_modern:
-                return await self._listen(request, rpc)
-            exchange = ModernExchange(request)
-            asked = ask_as_modern(
-                spoken.connection, spoken.greeting, rpc.method, rpc.params, exchange
-            )
+            if rpc.method == LISTEN:
+                check_event_stream(request)
+                if not spoken.greeting.is_modern:
+                    return await _listen(request, rpc, rpc.id, spoken)
+            level = rpc.meta.get(LOG_LEVEL_KEY)
+            exchange = ModernExchange(request, rpc.id, level if level in LEVELS else None)
+            asked = self._ask(spoken, rpc, exchange)
             work = self._bridge.figures.counted(rpc.method, rpc.params, request.headers, asked)
-            return await exchange.respond(rpc.id, work)
+            return await exchange.respond(work)
         except JsonRpcError as fault:
             return error_response(rpc.id, fault)
 
-    async def _listen(self, request: web.Request, rpc: RpcRequest) -> web.StreamResponse:
-        """Streams what a legacy server says of its lists."""
-        check_event_stream(request)
-        wanted = rpc.object("notifications")
-        granted = {name: True for name in _LISTS if wanted.get(name) is True}
-        methods = {_LISTS[name] for name in granted}
-        meta = {_SUBSCRIPTION_KEY: rpc.id}
-        stream = MessageStream(StreamMemory(MOST_BYTES, ALL))
+    async def _ask(
+        self, spoken: Spoken, rpc: RpcRequest, exchange: ModernExchange
+    ) -> Mapping[str, Any]:
+        found = await ask_as_modern(spoken, rpc.method, rpc.params, exchange)
+        return found if rpc.method != LISTEN else _labelled(found, exchange.id)
 
-        def listener(method: str, _: Params) -> None:
-            if method in methods:
-                stream.append(notification(method, {"_meta": meta}))
 
-        acknowledged = {"notifications": granted, "_meta": meta}
-        stream.append(notification("notifications/subscriptions/acknowledged", acknowledged))
-        self._bridge.listeners.add(listener)
-        try:
-            return await stream.serve(request, {})
-        finally:
-            self._bridge.listeners.discard(listener)
+async def _listen(
+    request: web.Request, rpc: RpcRequest, id: Id, spoken: Spoken
+) -> web.StreamResponse:
+    """Streams what a legacy server says of its lists and resources."""
+    wanted = rpc.object("notifications")
+    uris = wanted.get("resourceSubscriptions") or []
+    if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+        detail = "notifications.resourceSubscriptions must be an array of URIs"
+        raise JsonRpcError(INVALID_PARAMS, detail)
+    granted: dict[str, Any] = {name: True for name in LISTS if wanted.get(name) is True}
+    methods = {LISTS[name] for name in granted} | ({UPDATED} if uris else set())
+    stream = MessageStream(StreamMemory(MOST_BYTES, ALL))
+    audience, early = spoken.audience, list[dict[str, Any]]()
+
+    def tell(method: str, params: Params) -> None:
+        if method in methods:
+            message = notification(method, _labelled(params, id))
+            early.append(message) if not acknowledged else stream.append(message)
+
+    acknowledged = False
+    audience.listeners[stream] = tell
+    try:
+        watched = [uri for uri in dict.fromkeys(uris) if await _watches(spoken, stream, uri)]
+        if watched:
+            granted["resourceSubscriptions"] = watched
+        stream.append(notification(ACKNOWLEDGED, _labelled({"notifications": granted}, id)))
+        acknowledged = True
+        for message in early:
+            stream.append(message)
+        return await stream.serve(request, {})
+    finally:
+        del audience.listeners[stream]
+        await audience.wishes.leave(stream)
+
+
+async def _watches(spoken: Spoken, client: object, uri: str) -> bool:
+    """Whether the server agrees to tell ``client`` of a resource."""
+    try:
+        await spoken.audience.wishes.watch(client, uri)
+    except JsonRpcError as fault:
+        log.debug("%s is not watched: %s", uri, fault)
+        return False
+    return True
+
+
+def _labelled(content: Mapping[str, Any], id: Id) -> dict[str, Any]:
+    """Parameters, or a result, that belong to the subscription ``id``."""
+    meta = content.get("_meta")
+    meta = meta if isinstance(meta, dict) else {}
+    return {**content, "_meta": {**meta, SUBSCRIPTION_KEY: id}}

@@ -6,12 +6,13 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import count
 from typing import Any, Final
 
 from mcp_discovery.http_listener import Connection
 from mcp_discovery.mcp_messages import (
+    CANCELLED,
     INTERNAL_ERROR,
     INVALID_REQUEST,
     Id,
@@ -19,10 +20,9 @@ from mcp_discovery.mcp_messages import (
     RpcRequest,
     notification,
 )
-from mcp_discovery.sidecar.bridge.bridge import Spoken
-from mcp_discovery.sidecar.bridge.connection import Params
-from mcp_discovery.sidecar.bridge.eras import ask_as_legacy
-from mcp_discovery.sidecar.bridge.shared_process import SharedProcess
+from mcp_discovery.sidecar.bridge.bridge import Bridge
+from mcp_discovery.sidecar.bridge.connection import ASKABLE, Params
+from mcp_discovery.sidecar.bridge.eras import LegacyClient, Spoken, ask_as_legacy
 from mcp_discovery.sidecar.bridge.streams import ALL, MOST_BYTES, MessageStream, StreamMemory
 
 #: From which version on a client may be given the id of an event without a message.
@@ -49,11 +49,18 @@ class SessionCall:
     """A request of a session that is under way; ``send`` tells its client something before the
     answer, and says whether it can be told."""
 
-    __slots__ = ("send", "session")
+    __slots__ = ("asking", "client", "send")
 
     def __init__(self, session: BridgedSession, send: Callable[[Mapping[str, Any]], bool]) -> None:
-        self.session = session
+        self.client = session
         self.send = send
+        #: What the client is asked on its behalf.
+        self.asking: set[asyncio.Future[dict[str, Any]]] = set()
+
+    @property
+    def log_level(self) -> str | None:
+        """The least level of the server's messages that the client wants."""
+        return self.client.log_level
 
     def notify(self, method: str, params: Params) -> None:
         """Sends the client a notification that belongs to the request."""
@@ -61,30 +68,37 @@ class SessionCall:
 
     async def ask(self, method: str, params: Params) -> dict[str, Any]:
         """What the client answers to the server's request; raises :class:`JsonRpcError`."""
-        return await self.session.ask(method, params, self)
+        if ASKABLE.get(method) not in self.client.client.capabilities:
+            detail = f"{method}: this client has not said that it answers that"
+            raise JsonRpcError(INTERNAL_ERROR, detail)
+        return await self.client.ask(method, params, self)
 
 
 class BridgedSession:
     """One client from ``initialize`` on, which speaks ``version``; ``own`` is the process that it
-    has for itself, without which it shares ``shared`` with others. It knows of no transport: a
-    message goes to a :class:`SessionCall`, or to the stream that is its own."""
+    has for itself, without which it shares that of ``bridge`` with others. It knows of no
+    transport: a message goes to a :class:`SessionCall`, or to the stream that is its own."""
 
     def __init__(
-        self, shared: SharedProcess, version: str, own: Spoken | None, resources: AsyncExitStack
+        self,
+        bridge: Bridge,
+        client: LegacyClient,
+        version: str,
+        own: Spoken | None,
+        resources: AsyncExitStack,
     ) -> None:
         self.id = secrets.token_hex(16)
+        self.client = client
         self.version = version
-        #: What it subscribes to, and which level of logs it wants, of a process that it shares.
-        self.subscriptions: set[str] = set()
-        self.level: str | None = None
         #: What came from the client: whether it has finished its greeting, and opened its stream.
         self.greeted = self.listened = False
         #: By when it was last heard of, on the loop's clock, and what may be there of it.
         self.heard = asyncio.get_running_loop().time()
         self.connections: dict[object, Callable[[], None] | None] = {}
         self.missed: asyncio.TimerHandle | None = None
-        self._shared = shared
+        self._bridge = bridge
         self._own = own
+        self._audience = bridge.audience if own is None else own.audience
         self._ended = False
         self._resources = resources
         self._ids = count(1)
@@ -93,15 +107,19 @@ class BridgedSession:
         self._running: dict[Id, SessionCall] = {}
         self._memory = StreamMemory(MOST_BYTES, ALL)
         self._streams: OrderedDict[str, MessageStream] = OrderedDict()
+        self._audience.listeners[self] = self.notify
         if own is not None:
             own.connection.audience = self
-        else:
-            shared.join(self)
 
     @property
     def has_own(self) -> bool:
         """Whether it has a process for itself."""
         return self._own is not None
+
+    @property
+    def log_level(self) -> str | None:
+        """The least level of the server's messages that it wants."""
+        return self._audience.wishes.level_of(self)
 
     @property
     def is_busy(self) -> bool:
@@ -125,11 +143,8 @@ class BridgedSession:
             raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
         call = self._running[rpc.id] = SessionCall(self, send)
         try:
-            if self._own is None:
-                return await self._shared.call(self, rpc, call)
-            return await ask_as_legacy(
-                self._own.connection, self._own.greeting, rpc.method, rpc.params, call
-            )
+            spoken = self._own or self._bridge.spoken()
+            return await ask_as_legacy(spoken, self.client, rpc.method, rpc.params, call)
         finally:
             del self._running[rpc.id]
 
@@ -143,7 +158,7 @@ class BridgedSession:
                     await self._cancel(call, reason)
             case "notifications/initialized":
                 self.greeted = True
-            case _ if self._own is not None:
+            case _ if self._own is not None and not self._own.greeting.is_modern:
                 await self._own.connection.notify(rpc.method, rpc.params)
 
     def answered(self, message: Mapping[str, Any]) -> None:
@@ -172,7 +187,8 @@ class BridgedSession:
         id = next(self._ids)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._asked[id] = answer
-        call = call or self._latest
+        if (call := call or self._latest) is not None:
+            call.asking.add(answer)
         try:
             message = {"jsonrpc": "2.0", "id": id, "method": method}
             self._send(message | {"params": params} if params else message, call)
@@ -182,6 +198,8 @@ class BridgedSession:
             raise
         finally:
             del self._asked[id]
+            if call is not None:
+                call.asking.discard(answer)
 
     def stream(self, name: str | None = None) -> MessageStream:
         """A stream that the client may resume: that of ``name``, or a new one.
@@ -225,8 +243,9 @@ class BridgedSession:
                 each.close()
             else:  # its reader gets the error that ends its request
                 each.retire()
+        self._audience.listeners.pop(self, None)
         if self._own is None:
-            await self._shared.leave(self)
+            await self._audience.wishes.leave(self)
         await self._resources.aclose()
 
     @property
@@ -239,6 +258,9 @@ class BridgedSession:
             self.standalone.append(message)
 
     async def _cancel(self, call: SessionCall, reason: str) -> None:
-        spoken = self._own or self._shared.spoken
-        if spoken is not None:
+        for answer in call.asking:
+            if not answer.done():
+                answer.set_exception(JsonRpcError(CANCELLED, f"Request cancelled: {reason}"))
+        with suppress(JsonRpcError):
+            spoken = self._own or self._bridge.spoken()
             await spoken.connection.cancel(call, reason)

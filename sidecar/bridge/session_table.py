@@ -15,15 +15,14 @@ from aiohttp import web
 from mcp_discovery.disconnects import has_left
 from mcp_discovery.http_listener import Connection
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
-from mcp_discovery.sidecar.bridge.bridge import Bridge, Spoken
+from mcp_discovery.sidecar.bridge.bridge import Bridge
+from mcp_discovery.sidecar.bridge.connection import ASKABLE
+from mcp_discovery.sidecar.bridge.eras import LegacyClient, Spoken
 from mcp_discovery.sidecar.bridge.session import BridgedSession
-from mcp_discovery.sidecar.bridge.shared_process import SharedProcess
 from mcp_discovery.sidecar.settings import SidecarSettings
 
 log = logging.getLogger(__name__)
 
-#: What clients say that they can be asked.
-_ASKABLE: Final = ("sampling", "elicitation", "roots")
 #: What servers say that they keep for one client.
 _STATEFUL: Final = ("tasks",)
 
@@ -64,7 +63,6 @@ class SessionTable:
     def __init__(self, bridge: Bridge, limits: SessionLimits) -> None:
         self._bridge = bridge
         self._limits = limits
-        self._shared = SharedProcess(bridge)
         self._sessions: dict[str, BridgedSession] = {}
         #: Of those that are about to be: how many, and how many with a process.
         self._coming = self._coming_own = 0
@@ -100,9 +98,15 @@ class SessionTable:
                     await self._ended_one()
                     process = self._bridge.own_process(capabilities, info, version)
                     spoken = own = await stack.enter_async_context(process)
-                    if own.greeting.protocol < version:
-                        version = own.greeting.protocol
-                session = BridgedSession(self._shared, version, own, stack.pop_all())
+                    if own.greeting.is_modern and self._limits.each is None:
+                        # It answers nothing that the process does not that all share.
+                        await stack.aclose()
+                        spoken, own = self._bridge.spoken(), None
+                        self._processes -= 1
+                if own is not None and own.greeting.protocol < version:
+                    version = own.greeting.protocol
+                client = LegacyClient(capabilities, info)
+                session = BridgedSession(self._bridge, client, version, own, stack.pop_all())
         except BaseException:
             self._processes -= has_own
             raise
@@ -176,14 +180,13 @@ class SessionTable:
         session.missed = asyncio.get_running_loop().call_later(grace, self.end, session)
 
     def _has_own(self, shared: Spoken, capabilities: Mapping[str, Any]) -> bool:
-        if shared.greeting.is_modern:
-            return False
-        if self._limits.each is None:
-            offered = shared.greeting.capabilities
-            return any(name in capabilities for name in _ASKABLE) or any(
-                name in offered for name in _STATEFUL
-            )
-        return self._limits.each
+        if self._limits.each is not None:
+            return self._limits.each
+        modern = shared.greeting.is_modern
+        if not capabilities.keys().isdisjoint(ASKABLE.values()):
+            # What servers of both eras ask in mid-request they cannot ask in the modern one.
+            return not (modern and self._bridge.modern_alone)
+        return not modern and any(name in shared.greeting.capabilities for name in _STATEFUL)
 
     def _make_room(self, has_own: bool) -> None:
         """Ends the session that was not heard of for the longest time, of those whose client has no
