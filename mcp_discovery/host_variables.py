@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +94,12 @@ class HostVariables:
         )
         if not faults and filled.url and (why := why_secret(filled.url)) is not None:
             faults.append(f"its url, filled in, {why}; give it in headers, as ${{NAME}}")
+        if (
+            filled.command
+            and " " in filled.command.strip()
+            and shutil.which(filled.command) is None
+        ):
+            faults.append("its command has blanks; write what follows the program into args")
         told = dict.fromkeys(faults)
         raise_all([InvalidInputError(f"{entry.key!r}: {each}") for each in told])
         return replace(filled, secrets=tuple({*secret_values(used), *secret_values(filled.env)}))

@@ -254,6 +254,14 @@ def test_what_cannot_be_filled_in_is_all_told() -> None:
     ]
 
 
+def test_a_command_line_in_the_place_of_a_program(tmp_path: Path) -> None:
+    told = "'one': its command has blanks; write what follows the program into args"
+    assert unfillable(one(command="npx -y server")) == told
+    program = tmp_path / "a program"
+    program.touch(0o755)
+    assert filled(one(command=str(program))).command == str(program)
+
+
 @pytest.mark.parametrize(
     ("members", "told"),
     [
