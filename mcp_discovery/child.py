@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from mcp_discovery import orphans
 from mcp_discovery.errors import DiscoveryError
 
 log = logging.getLogger(__name__)
@@ -99,16 +100,18 @@ class Child:
             env = {name: value for name, value in os.environ.items() if name not in _OURS}
         pipe = asyncio.subprocess.PIPE if piped else None
         try:
-            process = await _create_process(
-                *command,
-                stdin=pipe,
-                stdout=pipe,
-                stderr=pipe,
-                env=env,
-                cwd=cwd,
-                start_new_session=True,
-                preexec_fn=_dies_with_us(),
-            )
+            with orphans.starting():
+                process = await _create_process(
+                    *command,
+                    stdin=pipe,
+                    stdout=pipe,
+                    stderr=pipe,
+                    env=env,
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=_dies_with_us(),
+                )
+                orphans.started(process.pid)
         except (OSError, ValueError) as error:
             raise _start_error(program, cwd, error) from error
         log.info("started %s as process %d", program, process.pid)
@@ -136,6 +139,7 @@ class Child:
         # Also after its own end: workers that it left behind are in its group.
         self.signal(signal.SIGKILL)
         await self.process.wait()
+        orphans.over(self.process.pid)
 
 
 def _start_error(program: str, cwd: str | None, error: OSError | ValueError) -> ChildStartError:

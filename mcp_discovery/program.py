@@ -25,6 +25,10 @@ INHERITED = (
 )
 
 
+#: Seconds after which a process that answers nothing is ended, unless it is said otherwise.
+RESTART_AFTER = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """How the processes of one server are started and ended.
@@ -47,7 +51,7 @@ class Program:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     memory_max: int | None = None
     cpu_seconds: float | None = None
-    restart_after: float = 60.0
+    restart_after: float = RESTART_AFTER
 
     def environment(self) -> dict[str, str]:
         """All variables of a process; raises :class:`~mcp_discovery.errors.InvalidInputError`."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 
 import aiohttp
 
 from mcp_discovery.adapters.store import Store
 from mcp_discovery.child import Child, ChildStartError
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
+from mcp_discovery.orphans import adopting
 from mcp_discovery.registrant.tasks import alongside
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.access import Access
@@ -20,7 +22,7 @@ from mcp_discovery.sidecar.healthz import PortInUseError
 from mcp_discovery.sidecar.kept_server import KeptServer
 from mcp_discovery.sidecar.metrics import exposition, of_process
 from mcp_discovery.sidecar.settings import SidecarSettings
-from mcp_discovery.sidecar.stopping import Stop, signals, unless_stopped
+from mcp_discovery.sidecar.stopping import PassedOn, Stop, signals, unless_stopped
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +53,13 @@ async def run(
     """
     try:
         child: Child | None = None
-        early: list[int] = []  # meant for a child that is not there yet
+        passed_on = PassedOn()
         # Before the store is tried and a child is started: a sidecar without its port ends.
         healthz.require_free(settings.health_host, settings.health_port)
         access = Access.of(settings)
 
-        def pass_on(number: int) -> None:
-            if child is not None:
-                child.signal(number)
-            else:
-                early.append(number)
-
         # Before all that takes time: process 1 of a container loses a signal without a handler.
-        with signals(stop, pass_on if settings.command else None) as wish:
+        with signals(stop, passed_on if settings.command else None) as wish:
             try:
                 choosing = advertise.choose(
                     settings, store.url, os.environ if environ is None else environ
@@ -71,17 +67,18 @@ async def run(
                 if (chosen := await unless_stopped(choosing, wish)) is None:
                     return OK
                 if settings.bridged:
-                    return await _bridged(settings, store, chosen, wish)
+                    async with adopting() if stop is None else nullcontext():
+                        return await _bridged(settings, store, chosen, wish, passed_on)
                 if settings.command:
                     child = await Child.start(settings.command)
-                    for number in early:
-                        child.signal(number)
+                    passed_on.begin(child.signal)
                 asking = advertise.as_known_to(store, chosen)
                 if (chosen := await unless_stopped(asking, wish)) is None:
                     return OK
                 process = child.process.pid if child is not None else None
                 server = KeptServer(settings, store, access, chosen, process=process)
-                return await _Sidecar(settings, server, child).life(wish)
+                ended = child.ended if child is not None else None
+                return await _Sidecar(settings, server, ended).life(wish)
             finally:
                 if child is not None:
                     await child.stop(settings.child_grace)
@@ -103,14 +100,18 @@ def told(error: Exception) -> int:
 
 
 class _Sidecar:
-    """A server that is kept registered, and what it shares its process with."""
+    """A server that is kept registered, and what it shares its process with; ``ended`` waits for
+    the end of its command."""
 
     def __init__(
-        self, settings: SidecarSettings, server: KeptServer, child: Child | None = None
+        self,
+        settings: SidecarSettings,
+        server: KeptServer,
+        ended: Callable[[], Awaitable[int]] | None,
     ) -> None:
         self._settings = settings
         self._server = server
-        self._child = child
+        self._ended = ended
         self._drain = asyncio.Event()
         self._left = asyncio.Event()
 
@@ -159,18 +160,19 @@ class _Sidecar:
         await self._left.wait()
 
     async def _child_ended(self) -> int:
-        if self._child is None:
+        if self._ended is None:
             await asyncio.Event().wait()
             return OK
-        code = await self._child.ended()
+        code = await self._ended()
         log.info("the %s ended with exit code %d", self._settings.noun, code)
         return code
 
 
-async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, stop: Stop) -> int:
+async def _bridged(
+    settings: SidecarSettings, store: Store, chosen: Advertised, stop: Stop, passed_on: PassedOn
+) -> int:
     """Runs a sidecar that speaks stdio to its server, and serves it over HTTP."""
     # A sidecar beside a server of HTTP does not pay for an HTTP server.
-    from mcp_discovery.program import Program
     from mcp_discovery.sidecar.bridge.bridge import Bridge
     from mcp_discovery.sidecar.bridge.entrance import BridgeCredentials
     from mcp_discovery.sidecar.bridge.serving import BridgeListener
@@ -178,9 +180,10 @@ async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, 
     host, port = settings.listen_place
     # Before a process is started: who may come in has to be said.
     BridgeCredentials.of(settings, host or advertise.listening_host(chosen))
-    program = Program(command=settings.command, grace=settings.child_grace)
-    bridge = Bridge(program, settings.name or os.path.basename(settings.command[0]))
+    name = settings.name or os.path.basename(settings.command[0])
+    bridge = Bridge(settings.program(os.environ), name, gives_up=True)
     async with bridge.running():
+        passed_on.begin(bridge.signal)
         asking = advertise.as_known_to(store, chosen)
         if (known := await unless_stopped(asking, stop)) is None:
             return OK
@@ -188,4 +191,4 @@ async def _bridged(settings: SidecarSettings, store: Store, chosen: Advertised, 
         async with listener.listening(), listener.serving("/mcp", bridge, settings):
             settings, access = listener.access_to("/mcp", settings)
             server = KeptServer(settings, store, access, known, bridge=bridge)
-            return await _Sidecar(settings, server).life(stop)
+            return await _Sidecar(settings, server, bridge.given_up).life(stop)

@@ -11,8 +11,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -24,8 +24,8 @@ from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import DuplicateInstanceError, InvalidInputError
 from mcp_discovery.host_files import HostEntry, HostServers, entries_in, parse, servers_in
 from mcp_discovery.host_variables import HostVariables
+from mcp_discovery.orphans import adopting
 from mcp_discovery.plural import counted
-from mcp_discovery.program import Program
 from mcp_discovery.registrant.tasks import alongside, ended, guarded, is_set
 from mcp_discovery.sidecar import advertise, healthz
 from mcp_discovery.sidecar.access import Access
@@ -86,7 +86,8 @@ async def run_file(
         file = _File(settings, environ)
         commands = file.require_usable()
         with signals(stop, None) as wish:
-            return await _Servers(file, process, store, environ, wish).life(commands=commands)
+            async with adopting() if stop is None else nullcontext():
+                return await _Servers(file, process, store, environ, wish).life(commands=commands)
     except (InvalidInputError, healthz.PortInUseError) as error:
         return told(error)
 
@@ -350,7 +351,13 @@ class _Servers:
             bridge = None
             if settings.bridged:
                 listener, chosen = await self._place_of_commands()
-                bridge = Bridge(_program(entry, settings), entry.name)
+                program = replace(
+                    settings.program(
+                        self._environ, env=entry.env, env_file=entry.env_file, cwd=entry.cwd
+                    ),
+                    secrets=entry.secrets,
+                )
+                bridge = Bridge(program, entry.name)
                 await stack.enter_async_context(bridge.running())
                 path = f"/{entry.name}/mcp"
                 await stack.enter_async_context(listener.serving(path, bridge, settings))
@@ -410,15 +417,3 @@ def _figures_of(one: _Filed) -> Iterator[Family]:
 
 def _sentence(those: Sequence[_Filed]) -> str:
     return "; ".join(f"{each.entry.name}: {each.why_not_ready}" for each in those)
-
-
-def _program(entry: HostEntry, settings: SidecarSettings) -> Program:
-    """How the processes of ``entry`` are started."""
-    return Program(
-        command=settings.command,
-        env=entry.env,
-        env_file=entry.env_file,
-        cwd=entry.cwd,
-        grace=settings.child_grace,
-        secrets=entry.secrets,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from mcp_discovery.credential_files import Secret
 from mcp_discovery.errors import InvalidInputError, InvalidRecordError, raise_all
 from mcp_discovery.health import FAIL_AFTER
+from mcp_discovery.program import RESTART_AFTER, Program
 from mcp_discovery.record import A2A, AGENT, SERVER, Auth, Record, url_problem
 
 #: URL schemes by transport, as a record's endpoint wants them.
@@ -34,6 +36,11 @@ _LONGEST_HEARTBEAT = 1.8
 
 #: The settings that name files of who may come in to a bridge.
 _BRIDGE_FILES = ("bridge_token_file", "bridge_cert", "bridge_key", "bridge_client_ca")
+#: The settings of how its processes are started, and what they are ended for.
+_OF_PROCESSES = ("env", "env_file", "cwd", "memory_max", "cpu_seconds", "restart_after")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: The least limit of memory that a process starts with, in bytes.
+_LEAST_MEMORY = 2**20
 #: How sessions of a bridged server have processes.
 SESSIONS = ("auto", "shared", "each")
 
@@ -83,8 +90,10 @@ class SidecarSettings:
     ``sessions`` says whether its sessions are ``shared``, have a process ``each``, or, with
     ``auto``, only those whose clients can be asked something; ``max_sessions`` there may be
     (default: 1000, of which 32 have a process), and each ends after ``idle_timeout`` without its
-    client. ``health_port`` is where the sidecar
-    answers ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
+    client. Its processes are given the variables that ``env`` names and those in ``env_file``, and
+    run in ``cwd``; ``memory_max`` (bytes), ``cpu_seconds`` and ``restart_after`` (default: 60) are
+    what they are ended for, as :class:`~mcp_discovery.program.Program` says. ``health_port`` is
+    where the sidecar answers ``/healthz``, ``/readyz`` and ``/drain`` itself, on ``health_host``.
 
     Raises :class:`~mcp_discovery.errors.InvalidInputError` with one sentence that says what to
     mend.
@@ -137,6 +146,12 @@ class SidecarSettings:
     bridge_key: str | None = None
     bridge_client_ca: str | None = None
     bridge_open: bool = False
+    env: tuple[str, ...] = ()
+    env_file: str | None = None
+    cwd: str | None = None
+    memory_max: int | None = None
+    cpu_seconds: float | None = None
+    restart_after: float | None = None
     #: Whether the command speaks stdio, and is served over HTTP by the sidecar itself.
     bridged: bool = field(init=False, default=False)
 
@@ -192,13 +207,27 @@ class SidecarSettings:
                 ("--max-sessions", self.max_sessions),
                 ("--allowed-host", self.allowed_hosts),
                 ("--bridge-open", self.bridge_open),
-                *((f"--{each.replace('_', '-')}", getattr(self, each)) for each in _BRIDGE_FILES),
+                *(
+                    (f"--{each.replace('_', '-')}", getattr(self, each))
+                    for each in (*_BRIDGE_FILES, *_OF_PROCESSES)
+                ),
             ):
-                if value:
+                if value not in (None, (), False):
                     yield (
                         f"{option} is for a command that speaks stdio, which is served over HTTP: "
                         "give a command after --, and no --url"
                     )
+        for name in self.env:
+            if "=" in name:
+                yield (
+                    f"--env {name.partition('=')[0][:40]}=… shows a value to all who see command "
+                    "lines: set the variable here and give its name alone, or write NAME=VALUE "
+                    "into a file for --env-file"
+                )
+            elif _VARIABLE.fullmatch(name) is None:
+                yield f"--env {name[:40]!r} is no name of a variable, such as API_KEY"
+        if self.memory_max is not None and self.memory_max < _LEAST_MEMORY:
+            yield f"--memory-max {self.memory_max} bytes is too little; write 512m or 2g"
         if bool(self.bridge_cert) != bool(self.bridge_key):
             yield (
                 "a certificate needs its key, and a key its certificate: give both --bridge-cert "
@@ -226,7 +255,10 @@ class SidecarSettings:
     def served_at(self, url: str, token: str | None, auth: Auth | None) -> SidecarSettings:
         """The settings of a sidecar beside what is served at ``url``, which lets it in with
         ``token`` and others as ``auth`` says."""
-        of_bridge = dict.fromkeys(("listen", "max_sessions", *_BRIDGE_FILES))
+        of_bridge: dict[str, Any] = dict.fromkeys(
+            ("listen", "max_sessions", *_BRIDGE_FILES, *_OF_PROCESSES)
+        )
+        of_bridge["env"] = ()
         return replace(
             self,
             url=url,
@@ -234,7 +266,39 @@ class SidecarSettings:
             server_token=token,
             allowed_hosts=(),
             bridge_open=False,
-            **of_bridge,  # type: ignore[arg-type]
+            **of_bridge,
+        )
+
+    def program(
+        self,
+        environ: Mapping[str, str],
+        *,
+        env: Mapping[str, str] | None = None,
+        env_file: str | None = None,
+        cwd: str | None = None,
+    ) -> Program:
+        """How the processes of the command are started, with the variables of ``environ`` that
+        :attr:`env` names; the rest is of one server and goes before the settings.
+
+        Raises :class:`~mcp_discovery.errors.InvalidInputError`.
+        """
+        raise_all(
+            InvalidInputError(f"--env {name}: it is not set here; set it, or leave that out")
+            for name in self.env
+            if name not in environ
+        )
+        cwd = cwd if cwd is not None else self.cwd
+        if cwd is not None and not os.path.isdir(cwd):
+            raise InvalidInputError(f"{cwd!r} is no directory to run the command in")
+        return Program(
+            command=self.command,
+            env={name: environ[name] for name in self.env} | dict(env or {}),
+            env_file=env_file if env_file is not None else self.env_file,
+            cwd=cwd,
+            grace=self.child_grace,
+            memory_max=self.memory_max,
+            cpu_seconds=self.cpu_seconds,
+            restart_after=RESTART_AFTER if self.restart_after is None else self.restart_after,
         )
 
     @property
@@ -343,6 +407,8 @@ class SidecarSettings:
             ("child's grace", self.child_grace, 0.0),
             ("introspection time-out", self.introspect_timeout, 0.1),
             ("idle time-out", self.idle_timeout, 1.0),
+            ("processor time", self.cpu_seconds, 1.0),
+            ("restart-after time", self.restart_after, 0.0),
         ):
             if value is not None and (not math.isfinite(value) or value < least):
                 yield f"{name} {value:g} s is too short; give at least {least:g} s"

@@ -30,6 +30,24 @@ class Stop:
         (self.hurry if self.wanted.is_set() else self.wanted).set()
 
 
+class PassedOn:
+    """Signals for a child: those that come before it is there wait for it."""
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+        self._take: Callable[[int], None] = self._waiting.append
+
+    def __call__(self, number: int) -> None:
+        """Passes one on."""
+        self._take(number)
+
+    def begin(self, take: Callable[[int], None]) -> None:
+        """From now on ``take`` gets them, and at once those that came before."""
+        self._take = take
+        for number in self._waiting:
+            take(number)
+
+
 async def unless_stopped(work: Coroutine[Any, Any, T], stop: Stop) -> T | None:
     """What ``work`` returns; ``None`` where ``stop`` came before it, which cancels it."""
     async with alongside(work, stop.wanted.wait()) as (working, stopped):

@@ -32,6 +32,8 @@ _TRUTH = {
 }
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)?", re.ASCII)
 
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d*)?)\s*([bkmg])?(?:i?b)?", re.ASCII)
+
 
 def seconds(text: str | float) -> float:
     """How many seconds ``text`` is: a number, alone or with ms, s, m, h or d.
@@ -44,6 +46,17 @@ def seconds(text: str | float) -> float:
     if found is None:
         raise typer.BadParameter(f"{text[:40]!r} is no time; write 30 (seconds), 30s, 5m or 2h")
     return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def size(text: str | int) -> int:
+    """How many bytes ``text`` is: a number, alone or with k, m or g (of 1024), as Docker has them.
+
+    Raises :class:`typer.BadParameter`.
+    """
+    found = _SIZE.fullmatch(str(text).strip().lower())
+    if found is None:
+        raise typer.BadParameter(f"{str(text)[:40]!r} is no size; write 512m or 2g")
+    return int(float(found[1]) * 1024 ** "bkmg".index(found[2] or "b"))
 
 
 def positive(text: str | float) -> float:

@@ -128,6 +128,51 @@ def sidecar(
         help="A session ends after so long without its client.",
         rich_help_panel=BRIDGE,
     ),
+    env: list[str] | None = typer.Option(
+        None,
+        metavar="NAME",
+        parser=options.single,
+        help="Gives the command this variable of the sidecar's environment; it has no other but "
+        "PATH, HOME and the like. Give it again for more. In the environment: separated by spaces.",
+        rich_help_panel=BRIDGE,
+    ),
+    env_file: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Gives the command the variables in it, NAME=VALUE a line; read at each start of a "
+        "process.",
+        rich_help_panel=BRIDGE,
+    ),
+    cwd: str | None = typer.Option(
+        None,
+        metavar="DIR",
+        help="Where the command runs. Default: where the sidecar does.",
+        rich_help_panel=BRIDGE,
+    ),
+    memory_max: int | None = typer.Option(
+        None,
+        metavar="SIZE",
+        parser=options.size,
+        help="A process that has more in memory, with all that it started, is ended and started "
+        "again, such as 512m or 2g.",
+        rich_help_panel=BRIDGE,
+    ),
+    cpu_seconds: float | None = typer.Option(
+        None,
+        metavar="TIME",
+        parser=options.seconds,
+        help="A process that has used more processor time, with all that it started, is ended and "
+        "started again.",
+        rich_help_panel=BRIDGE,
+    ),
+    restart_after: float | None = typer.Option(
+        None,
+        metavar="TIME",
+        parser=options.seconds,
+        help="A process that answers nothing for so long is ended and started again; five times as "
+        "long while it has a client's request. 0: never. Default: 60.",
+        rich_help_panel=BRIDGE,
+    ),
     name: str | None = _fact(
         None, help="The server's name, a DNS label. Default: what the server calls itself."
     ),
@@ -321,6 +366,7 @@ def settings_of(parameters: Mapping[str, Any]) -> SidecarSettings:
         "health_token_file": health_token_file,
         "command": tuple(parameters["command"] or ()),
         "allowed_hosts": tuple(parameters["allowed_host"] or ()),
+        "env": tuple(parameters["env"] or ()),
     }
     return SidecarSettings(**given)
 

@@ -42,7 +42,7 @@ def tell_of(instance: Instance | None) -> None:
 async def main() -> int:
     """Runs the sidecar; returns its exit code."""
     given = json.loads(sys.argv[1])
-    for name in ("command", "tags"):
+    for name in ("command", "tags", "env"):
         given[name] = tuple(given.get(name, ()))
     async with open_store(sys.argv[2] if len(sys.argv) > 2 else "embedded:") as store:
         teller = asyncio.create_task(tell(store))

@@ -1,0 +1,134 @@
+"""What a sidecar's process does with a command that speaks stdio: signals, exit codes, orphans."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from tests.sidecar.bridge.test_bad_servers import SERVER, gone
+from tests.sidecar.test_process import Process, running
+from tests.stores.waiting import until
+
+pytestmark = pytest.mark.slow
+
+
+def settings(*command: str, **more: Any) -> dict[str, Any]:
+    return {"command": command, "name": "bad", "child_grace": 1.0, **more}
+
+
+async def url_of(process: Process) -> str:
+    await process.wrote("seen healthy")
+    found = re.search(r"advertising (\S+)", process.output)
+    assert found is not None
+    return found[1]
+
+
+async def call(url: str, tool: str) -> Any:
+    async with asyncio.timeout(15), Client(url) as client:
+        result = await client.call_tool(tool, {})
+        return json.loads(result.content[0].text)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["no-such-command-anywhere"], 127, "command not found"),
+        (["/etc/passwd"], 126, "is not executable"),
+        (
+            ["sh", "-c", "echo no key >&2; exit 3"],
+            3,
+            "bad ended with exit code 3: no key, before it spoke MCP; see which arguments it "
+            "wants, and which variables: it is given those that --env names",
+        ),
+        (
+            ["sh", "-c", "echo 'Usage: it [-h]'; echo ' -h help'"],
+            1,
+            "bad ended with exit code 0; it printed 'Usage: it [-h]', before it spoke MCP; see",
+        ),
+        (["sh", "-c", "test -t 0 || { echo stdin is no tty >&2; exit 1; }"], 1, "no terminal"),
+        (["sh", "-c", "kill -9 $$"], 137, "bad was ended by SIGKILL, before it spoke MCP"),
+    ],
+    ids=["missing", "no program", "no key", "usage", "terminal", "killed"],
+)
+async def test_a_command_that_never_spoke(
+    tmp_path: Path, command: list[str], code: int, said: str
+) -> None:
+    with running(settings(*command), tmp_path) as process:
+        assert await process.code(30.0) == code
+        assert said in process.output
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"env": ["API_KEY=secret"]}, "--env API_KEY=… shows a value to all"),
+        ({"env": ["SURELY_UNSET"]}, "--env SURELY_UNSET: it is not set here; set it"),
+        ({"env_file": "/no/file"}, "cannot read /no/file: No such file or directory"),
+        ({"cwd": "/no/folder"}, "'/no/folder' is no directory to run the command in"),
+        ({"memory_max": 512}, "--memory-max 512 bytes is too little; write 512m or 2g"),
+        ({"url": "http://127.0.0.1:1/mcp", "cwd": "/"}, "--cwd is for a command that speaks stdio"),
+    ],
+)
+async def test_wrong_settings(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
+    with running(settings(*SERVER, **wrong), tmp_path) as process:
+        await process.code(30.0)
+        assert said in process.output
+        assert "secret" not in process.output
+        assert "started" not in process.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+async def test_passes_signals_on(tmp_path: Path, number: signal.Signals) -> None:
+    with running(settings(*SERVER, "catches-signals"), tmp_path) as process:
+        await process.wrote("seen healthy")
+        process.process.send_signal(number)
+        await process.wrote(f"bad: caught {number.value}")
+        assert "seen down" not in process.output
+
+
+async def test_what_was_started_ends_with_the_sidecar(tmp_path: Path) -> None:
+    with running(settings(*SERVER, "ignores-sigterm", drain=0.0), tmp_path) as process:
+        url = await url_of(process)
+        server = (await call(url, "environment"))["pid"]
+        left = [server, *await call(url, "start-worker"), int(await call(url, "orphan"))]
+        process.process.terminate()
+        assert await process.code(10.0) == 0
+        for pid in left:
+            assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_what_was_started_ends_with_its_server(tmp_path: Path) -> None:
+    with running(settings(*SERVER), tmp_path) as process:
+        url = await url_of(process)
+        left = [*await call(url, "start-worker"), int(await call(url, "orphan"))]
+        server = (await call(url, "environment"))["pid"]
+        with pytest.raises(ExceptionGroup):
+            await call(url, "crash")
+        await process.wrote("seen down ended with exit code 7: Error: it broke")
+        for pid in left:
+            await gone(pid)
+
+        async def again() -> bool:
+            return process.output.count("seen healthy") == 2
+
+        await until(again, timeout=15, what="its next process")
+        assert (await call(url, "environment"))["pid"] != server
+
+
+async def test_a_killed_sidecar_leaves_no_server(tmp_path: Path) -> None:
+    # Its worker has its input and output, and ends as these do.
+    script = f"{sys.executable} {SERVER[1]}; :"
+    with running(settings("sh", "-c", script), tmp_path) as process:
+        url = await url_of(process)
+        server = (await call(url, "environment"))["pid"]
+        process.process.kill()
+        await gone(server)
