@@ -23,7 +23,7 @@ from mcp_discovery.probe.messages import SERVER_INFO_KEY
 from mcp_discovery.sidecar.bridge.audience import SharedAudience
 from mcp_discovery.sidecar.bridge.connection import ASKABLE, ChildConnection, Exchange, Params
 from mcp_discovery.sidecar.bridge.greeting import Greeting, envelope
-from mcp_discovery.sidecar.bridge.wishes import checked_level
+from mcp_discovery.sidecar.bridge.wishes import LEVELS, checked_level
 
 #: The requests that mean the same in both eras.
 _COMMON: Final = frozenset(
@@ -134,10 +134,11 @@ async def ask_as_legacy(
             else:
                 await spoken.audience.wishes.unwatch(exchange.client, uri)
             return {}
-        case "logging/setLevel" if "logging" in greeting.capabilities:
-            await spoken.audience.wishes.set_level(
-                exchange.client, checked_level(given.get("level"))
-            )
+        case "logging/setLevel" if given.get("level") in LEVELS or greeting.is_modern:
+            if greeting.is_modern and "logging" not in greeting.capabilities:
+                raise JsonRpcError(METHOD_NOT_FOUND, "this server has no log for its clients")
+            wanted = checked_level(given.get("level"))
+            await spoken.audience.wishes.set_level(exchange.client, wanted)
             return {}
     if not greeting.is_modern:
         return await connection.request(method, params, exchange)

@@ -12,6 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from mcp_discovery.mcp_messages import (
+    CAPABILITIES_KEY,
+    CLIENT_INFO_KEY,
     INVALID_PARAMS,
     INVALID_REQUEST,
     Id,
@@ -20,14 +22,18 @@ from mcp_discovery.mcp_messages import (
     check_envelope,
     check_event_stream,
     check_version,
+    encoded,
     message_of,
     notification,
 )
 from mcp_discovery.mcp_responses import error_response
+from mcp_discovery.sidecar.bridge.asking_processes import AskedClient, AskingProcesses
 from mcp_discovery.sidecar.bridge.bridge import Bridge
-from mcp_discovery.sidecar.bridge.connection import LISTEN, SUBSCRIPTION_KEY, Params
+from mcp_discovery.sidecar.bridge.connection import ASKABLE, LISTEN, SUBSCRIPTION_KEY, Params
 from mcp_discovery.sidecar.bridge.eras import LOG_LEVEL_KEY, Spoken, ask_as_modern
 from mcp_discovery.sidecar.bridge.exchange import ModernExchange
+from mcp_discovery.sidecar.bridge.questions import ASKING, ParkedCalls, QuestionedCall
+from mcp_discovery.sidecar.bridge.session_table import SessionLimits
 from mcp_discovery.sidecar.bridge.streams import ALL, MOST_BYTES, MessageStream, StreamMemory
 from mcp_discovery.sidecar.bridge.wishes import ACKNOWLEDGED, LEVELS, LISTS, UPDATED
 
@@ -37,8 +43,16 @@ log = logging.getLogger(__name__)
 class ModernClients:
     """Answers the requests of modern clients of one bridge."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, limits: SessionLimits) -> None:
         self._bridge = bridge
+        self._may_ask = limits.each is not False
+        self._processes = AskingProcesses(bridge, limits.most_own, limits.idle)
+        self._parked = ParkedCalls()
+
+    async def close(self) -> None:
+        """Ends what waits for clients, and their processes."""
+        self._parked.close()
+        await self._processes.close()
 
     async def post(self, request: web.Request, body: Any) -> web.StreamResponse:
         """The response to one message; raises :class:`JsonRpcError` where it has no id."""
@@ -53,21 +67,53 @@ class ModernClients:
         try:
             check_envelope(request, rpc)
             spoken = self._bridge.spoken()
+            client = None if spoken.greeting.is_modern else self._asked_client(request, rpc)
             if rpc.method == LISTEN:
                 check_event_stream(request)
+                if client is not None:
+                    async with self._processes.some(client) as own:
+                        return await _listen(request, rpc, rpc.id, own)
                 if not spoken.greeting.is_modern:
                     return await _listen(request, rpc, rpc.id, spoken)
             level = rpc.meta.get(LOG_LEVEL_KEY)
             exchange = ModernExchange(request, rpc.id, level if level in LEVELS else None)
-            asked = self._ask(spoken, rpc, exchange)
+            asked = self._ask(spoken, client, rpc, exchange)
             work = self._bridge.figures.counted(rpc.method, rpc.params, request.headers, asked)
             return await exchange.respond(work)
         except JsonRpcError as fault:
             return error_response(rpc.id, fault)
 
+    def _asked_client(self, request: web.Request, rpc: RpcRequest) -> AskedClient | None:
+        """The client of a request, where a legacy server may ask it something."""
+        capabilities, info = rpc.meta.get(CAPABILITIES_KEY), rpc.meta.get(CLIENT_INFO_KEY)
+        if (
+            not self._may_ask
+            or rpc.method == "server/discover"
+            or not isinstance(capabilities, dict)
+            or capabilities.keys().isdisjoint(ASKABLE.values())
+        ):
+            return None
+        shown = request.headers.get("Authorization")
+        return AskedClient(
+            (request.remote, shown, encoded([capabilities, info])), capabilities, info
+        )
+
     async def _ask(
-        self, spoken: Spoken, rpc: RpcRequest, exchange: ModernExchange
+        self, spoken: Spoken, client: AskedClient | None, rpc: RpcRequest, exchange: ModernExchange
     ) -> Mapping[str, Any]:
+        if client is not None and rpc.method in ASKING:
+            asked = client
+
+            async def begin(params: Params, call: QuestionedCall) -> Mapping[str, Any]:
+                async with self._processes.one_for(call, asked) as own:
+                    return await ask_as_modern(own, rpc.method, params, call)
+
+            return await self._parked.ask(
+                rpc.method, rpc.params, exchange, client.capabilities, begin
+            )
+        if client is not None:
+            async with self._processes.some(client) as own:
+                return await ask_as_modern(own, rpc.method, rpc.params, exchange)
         found = await ask_as_modern(spoken, rpc.method, rpc.params, exchange)
         return found if rpc.method != LISTEN else _labelled(found, exchange.id)
 

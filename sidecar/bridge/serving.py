@@ -46,7 +46,7 @@ class McpEndpoint:
     def __init__(self, bridge: Bridge, limits: SessionLimits) -> None:
         self.bridge = bridge
         self.legacy = LegacyClients(bridge, limits)
-        self._modern = ModernClients(bridge)
+        self._modern = ModernClients(bridge, limits)
         self._sockets: WebSocketFront | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -66,6 +66,7 @@ class McpEndpoint:
         if self._sockets is not None:
             await self._sockets.close(_GRACE)
         await self.legacy.sessions.close()
+        await self._modern.close()
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET" and "Upgrade" in request.headers:
