@@ -23,7 +23,7 @@ from mcp_discovery.sidecar.bridge.greeting import (
     initialize,
     initialize_or_discover,
 )
-from mcp_discovery.sidecar.bridge.supervision import supervised
+from mcp_discovery.sidecar.bridge.supervision import SILENT, supervised
 from mcp_discovery.stdio_child import Ending, StdioChild
 from mcp_discovery.stdio_hints import hint
 
@@ -173,6 +173,9 @@ class Bridge:
                 ending: object = await self._live(child)
             except _CANNOT_START as error:
                 ending = error
+            except Exception as error:  # the guard that keeps the server from what we did not see
+                log.exception("unexpected error in the bridge to %s", self.name)
+                ending = f"cannot be read: {error!r}"
             if self._legacy_alone and not legacy_alone:
                 log.info("%s %s, asked for its era; it is not asked any more", self.name, ending)
                 child = None
@@ -180,7 +183,8 @@ class Bridge:
             if time.monotonic() - began > _LIVED:
                 pause = _FIRST_PAUSE
             self._say(str(ending))
-            if self._gives_up and isinstance(ending, Ending):
+            # One that waits for something may have it the next time.
+            if self._gives_up and isinstance(ending, Ending) and not ending.why.startswith(SILENT):
                 what = hint(child.log.all() if child is not None else "") or _ADVICE
                 log.error("%s %s, before it spoke MCP; %s", self.name, ending, what)
                 self._given_up.set_result(ending)
@@ -220,7 +224,8 @@ class Bridge:
             try:
                 ending = await reading
                 if self._spoken is None:
-                    self._legacy_alone = ending.code >= 0 and not self._legacy_alone
+                    by_itself = ending.code >= 0 and not ending.why
+                    self._legacy_alone = by_itself and not self._legacy_alone
                 else:
                     self._say(str(ending))  # before all that it left behind is ended, too
                 return ending
@@ -241,7 +246,7 @@ class Bridge:
 
 def _unanswered(child: StdioChild) -> str:
     """What is said of a process that has not answered for :data:`_PATIENCE`."""
-    what = hint(child.log.all()) or ("it may wait for a login or a terminal: run it by hand once")
+    what = hint(child.log.all()) or "it may wait for a login or a terminal: run it by hand once"
     last = child.log.telling or child.log.printed_telling
     line = f"; its last line: {last}" if last else ""
     return f"started, but has not answered initialize for {_PATIENCE:g} s; {what}{line}"

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 Params: TypeAlias = Mapping[str, Any]
 #: Seconds that a process may go on running after it has closed its output.
 _LINGERING: Final = 2.0
+#: How many requests of a process may be under way.
+_MOST_ASKED: Final = 1000
 _IS_QUICK: Final = re.compile(r"^ping$|/(?:list|discover)$")
 #: What a server may ask of its client → the capability by which the client says that it answers.
 ASKABLE: Final = {
@@ -254,8 +256,10 @@ class ChildConnection:
             pending = self._of(meta[SUBSCRIPTION_KEY])
             if pending is not None and pending.exchange is not None:
                 pending.exchange.notify(method, params)
-        elif method == _CANCELLED and (task := self._asked.get(params.get("requestId", ""))):
-            task.cancel()
+        elif method == _CANCELLED:
+            id = params.get("requestId")
+            if isinstance(id, str | int) and (task := self._asked.get(id)) is not None:
+                task.cancel()
         else:
             self.audience.notify(method, params)
 
@@ -270,6 +274,9 @@ class ChildConnection:
             except JsonRpcError as fault:
                 log.debug("an answer was not taken: %s", fault)
 
+        if id in self._asked or len(self._asked) >= _MOST_ASKED:
+            log.debug("process %d asks too much at once: %s is dropped", self.child.pid, method)
+            return
         task = asyncio.create_task(answered(self.audience.ask), name=f"asked {method}")
         self._asked[id] = task
         task.add_done_callback(lambda _: self._asked.pop(id, None))

@@ -16,6 +16,8 @@ from mcp_discovery.stdio_child import Ending
 
 log = logging.getLogger(__name__)
 
+#: What a process did that hangs.
+SILENT: Final = "answered nothing"
 #: Seconds from one look at a process to the next, and where what it takes is limited.
 _TURN: Final = 1.0
 _SHORT_TURN: Final = 0.5
@@ -74,7 +76,7 @@ async def _fault(
             if not patience:
                 continue
             if silent >= patience and connection.is_asked:
-                return f"answered nothing for {patience:g} s", program.grace
+                return f"{SILENT} for {patience:g} s", program.grace
             if silent >= patience / 4 and known is not None and (ping is None or ping.done()):
                 ping = asyncio.create_task(_ping(connection, known), name="ping")
     finally:

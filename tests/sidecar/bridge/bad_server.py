@@ -98,6 +98,22 @@ def two_answers(id: Id) -> None:
     say('{"jsonrpc": "2.0", "id": 1.5, "method": 7}')
 
 
+def cancels_and_asks(id: Id) -> None:
+    params: Any
+    odd: Any
+    for params in ({"requestId": [1]}, {"requestId": {}}, {}, {"requestId": "9" * 5000}):
+        say(json.dumps({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}))
+
+    for odd in ("9" * 5000, True, None, [], 1.5):
+        say(json.dumps({"jsonrpc": "2.0", "id": odd, "result": {}}))
+        say(json.dumps({"jsonrpc": "2.0", "id": odd, "method": "roots/list", "params": [1]}))
+        progress = {"method": "notifications/progress", "params": {"progressToken": odd}}
+        say(json.dumps({"jsonrpc": "2.0", **progress}))
+    for _ in range(5000):
+        say('{"jsonrpc": "2.0", "id": 1, "method": "roots/list"}')
+    say(reply(id, "asked"))
+
+
 def split(id: Id) -> None:
     """Each byte by itself."""
     for byte in b'{"jsonrpc":"2.0","id":%d,"result":{"text":"%b"}}\r\n' % (int(id), "ö✓𝄞".encode()):
@@ -175,6 +191,7 @@ TOOLS: dict[str, Callable[[Id], None]] = {
     "flood-log": flood_log,
     "noise": noise,
     "two-answers": two_answers,
+    "cancels-and-asks": cancels_and_asks,
     "split": split,
     "odd-text": odd_text,
     "latin": latin,

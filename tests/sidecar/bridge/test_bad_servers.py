@@ -179,6 +179,13 @@ async def test_a_flood_in_its_log_fills_nothing_and_holds_nothing_up(
         assert await text(bridge, "environment")
 
 
+async def test_messages_without_sense_are_dropped() -> None:
+    async with bridged() as bridge:
+        assert await text(bridge, "cancels-and-asks") == "asked"
+        assert await text(bridge, "two-answers") == "first"
+        assert bridge.restarts == 0
+
+
 async def test_it_may_ask_before_it_is_asked() -> None:
     async with bridged(replace(PROGRAM, command=(*SERVER, "asks-first"))) as bridge:
         assert await text(bridge, "environment")
