@@ -37,15 +37,17 @@ class Beside:
         """The process's id."""
         return self._process.pid
 
-    async def says(self, text: str) -> None:
-        """Waits for a line that has ``text`` in it; raises :class:`RuntimeError` with what it said
-        where it ends before."""
+    async def says(self, text: str) -> str:
+        """Waits for a line that has ``text`` in it, and returns it.
+
+        Raises :class:`RuntimeError` with what it said where it ends before.
+        """
         assert self._process.stderr is not None
         async with asyncio.timeout(_PATIENCE):
             while line := (await self._process.stderr.readline()).decode():
                 self._lines.append(line)
                 if text in line:
-                    return
+                    return line
         raise RuntimeError(f"it ended: {''.join(self._lines[-20:])}")
 
     def cpu(self) -> float:

@@ -115,7 +115,7 @@ async def _callers(stack: AsyncExitStack) -> dict[str, Caller]:
     15,
     "bridge-memory",
     "a sidecar that bridges to a server over stdio, registered, after some calls: resident memory "
-    "beside `import aiohttp`",
+    "beside a bare aiohttp server after as many",
     unit="MB",
     goals=(Goal(1.6),),
 )
@@ -123,26 +123,28 @@ async def memory(scale: Scale) -> AsyncGenerator[Contest, None]:
     """The bridge alone: the server's memory is its own. New processes in every round."""
     facts: dict[str, str] = {}
 
-    async def ours() -> float:
-        async with bridge(OURS) as made, Caller.opened(made.url) as caller:
-            for _ in range(scale.of(200, 20)):
+    async def resident(url: str, process: Beside) -> float:
+        async with Caller.opened(url) as caller:
+            for _ in range(scale.of(500, 20)):
                 await caller.call()
-            return await Beside(made.running.process).settled_memory()
+            return await process.settled_memory()
+
+    async def ours() -> float:
+        async with bridge(OURS) as made:
+            return await resident(made.url, Beside(made.running.process))
 
     async def bare() -> float:
-        async with python("-c", BARE) as it:
-            await it.says("here")
-            return await it.settled_memory()
-
-    async def other(name: str) -> None:
-        async with bridge(name) as made, Caller.opened(made.url) as caller:
-            await caller.call()
-            resident = await Beside(made.running.process).settled_memory()
-            facts[name] = f"{resident:.0f} MB"
+        async with python("benchmarks/bare_mcp.py") as it:
+            return await resident((await it.says("http://")).strip(), it)
 
     for name in (SUPERGATEWAY, MCP_PROXY):
-        await other(name)
-    yield Contest([Contender(OURS, ours)], Contender("aiohttp", bare), facts=facts)
+        async with bridge(name) as made:
+            others = await resident(made.url, Beside(made.running.process))
+            facts[name] = f"{others:.0f} MB"
+    async with python("-c", BARE) as it:
+        await it.says("here")
+        facts["`import aiohttp` alone"] = f"{await it.settled_memory():.1f} MB"
+    yield Contest([Contender(OURS, ours)], Contender("bare aiohttp", bare), facts=facts)
 
 
 @row(
