@@ -1,4 +1,5 @@
-"""The official conformance suite finds the same through the gateway as straight at the server."""
+"""The official conformance suite finds the same through the gateway, and through a sidecar that
+bridges to stdio, as straight at the server."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.foreign.programs import NODE, NPM
-from tests.foreign.servers import SERVERS
+from tests.foreign.bridged import bridged
+from tests.foreign.programs import GO, NODE, NPM
+from tests.foreign.servers import EVERYTHING, SERVERS
 from tests.foreign.servers import running as foreign
 from tests.programs import command, facade
 from tests.stores.waiting import NotYet, until
@@ -52,6 +54,33 @@ async def test_through_the_gateway_as_straight(name: str, tmp_path: Path) -> Non
         await until(alike, timeout=60, what="the same outcomes")
     assert through[_REBINDING] == _PROTECTED
     assert sum(not outcome.startswith("0 passed") for outcome in straight.values()) >= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("go-sdk", [str(GO / "go-sdk")]),
+        ("everything", [str(NODE), str(NPM / EVERYTHING), "stdio"]),
+    ],
+    ids=["go-sdk", "everything"],
+)
+async def test_over_stdio_as_over_http(name: str, command: list[str], tmp_path: Path) -> None:
+    """A server over stdio passes through the bridge what it passes by its own HTTP. What is of the
+    transport alone, the bridge passes for itself."""
+    server = next(each for each in SERVERS if each.name == name)
+    async with (
+        foreign(server, tmp_path) as process,
+        facade(tmp_path, "embedded:") as asked,
+        bridged(tmp_path, asked, name, command) as bridge,
+    ):
+        straight = await _judged(process.url, tmp_path)
+        through = await _judged((await bridge.is_well())["url"], tmp_path)
+    own = [each for each in straight if each == _REBINDING or each.startswith("server-sse-")]
+    assert {each for each in own if not through[each].endswith(", 0 failed")} == set()
+    for each in own:
+        del straight[each], through[each]
+    assert through == straight
+    assert len(straight) >= 25
 
 
 async def _judged(url: str, folder: Path) -> dict[str, str]:
