@@ -64,10 +64,28 @@ class _EndProtocol(asyncio.subprocess.SubprocessStreamProtocol):
         self.ended.set()
 
 
+class _ReadAtOnce(asyncio.Protocol):
+    """Gives a stream what comes through a pipe at once: asyncio's own protocol does so in the next
+    turn of the loop, which a short answer waits for."""
+
+    def __init__(self, stream: asyncio.StreamReader, before: asyncio.BaseProtocol) -> None:
+        self._stream, self._before = stream, before
+
+    def data_received(self, data: bytes) -> None:
+        self._stream.feed_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._before.connection_lost(exc)
+
+
 async def _create_process(*command: str, **options: Any) -> asyncio.subprocess.Process:
     """As :func:`asyncio.create_subprocess_exec`."""
     loop = asyncio.get_running_loop()
-    return _Process(*await loop.subprocess_exec(_EndProtocol, *command, **options))
+    transport, protocol = await loop.subprocess_exec(_EndProtocol, *command, **options)
+    process = _Process(transport, protocol)
+    if process.stdout is not None and (pipe := transport.get_pipe_transport(1)) is not None:
+        pipe.set_protocol(_ReadAtOnce(process.stdout, pipe.get_protocol()))
+    return process
 
 
 @dataclass(frozen=True, slots=True)

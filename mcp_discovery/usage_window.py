@@ -54,9 +54,9 @@ class Window:
 
     def add(self, now: float, latency: float | None, success: bool) -> None:
         """Counts one call; ``latency`` in seconds where it is known."""
-        self._expire(now)
         number = int(now // self._slot)
         if not self._slots or self._slots[-1].number != number:
+            self._expire(now)
             self._slots.append(_Slot(number))
         slot = self._slots[-1]
         self.total += 1
