@@ -350,7 +350,10 @@ class _Servers:
         async with AsyncExitStack() as stack:
             bridge = None
             if settings.bridged:
-                listener, chosen = await self._place_of_commands()
+                place = await unless_stopped(self._place_of_commands(), one.stop)
+                if place is None:
+                    return
+                listener, chosen = place
                 program = replace(
                     settings.program(
                         self._environ, env=entry.env, env_file=entry.env_file, cwd=entry.cwd
