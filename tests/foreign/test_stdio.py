@@ -5,18 +5,20 @@ What clients of both eras get through it is what the same client gets straight o
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 from aiohttp import web
 
 from tests.foreign.bridged import INTERVAL, LEGACY, MODERN, Bridged, bridged, gotten, straight
 from tests.foreign.stdio_servers import FILE_TEXT, STDIO_SERVERS, StdioServer, furnished, named
-from tests.programs import AskedFacade, facade
-from tests.stores.waiting import until, until_holds
+from tests.programs import AskedFacade, facade, running
+from tests.stores.waiting import NotYet, until, until_holds
 
 _OFTEN = [each for each in STDIO_SERVERS if each.often]
 
@@ -58,6 +60,44 @@ async def test_every_one(
     server: StdioServer, asked: AskedFacade, page: str, tmp_path: Path
 ) -> None:
     await _as_straight_and_after_its_end(server, asked, page, tmp_path)
+
+
+@pytest.mark.soak
+async def test_all_of_them_as_one_file(asked: AskedFacade, page: str, tmp_path: Path) -> None:
+    """One process serves all: it stays small, and one that is killed takes no other with it."""
+    folders = {each.name: furnished(tmp_path / each.name) for each in STDIO_SERVERS}
+    entries = {}
+    for server in STDIO_SERVERS:
+        program, *arguments = server.command(folders[server.name], page)
+        entries[server.name] = {"command": program, "args": arguments}
+    file = tmp_path / "mcp.json"
+    file.write_text(json.dumps({"mcpServers": entries}))
+    given = ("--store", asked.url, "--servers", str(file), "--drain", "0", "--ttl", "20")
+    async with running(tmp_path, "sidecar", *given) as sidecar:
+
+        async def offered() -> dict[str, str]:
+            found = (await asked.servers("status=healthy")).values()
+            urls = {each["name"]: each["url"] for each in found if each["name"] in entries}
+            if missing := entries.keys() - urls.keys():
+                raise NotYet(missing)
+            return urls
+
+        urls = await until(offered, timeout=120, what="all offered")
+        process = psutil.Process(sidecar.pid)
+        for number, server in enumerate(STDIO_SERVERS):
+            call = server.call(folders[server.name], page)
+            mode = MODERN if number % 2 else LEGACY
+            assert (await gotten(urls[server.name], mode, server, call)).tools
+        assert process.memory_info().rss < 90 * 2**20
+        first, *others = process.children()
+        first.kill()
+        await until_holds(lambda: len(process.children()) < len(entries), timeout=5, what="its end")
+        await until_holds(lambda: len(process.children()) == len(entries), timeout=5, what="anew")
+        assert set(others) < set(process.children())
+        await until(offered, timeout=60, what="all offered again")
+        children = process.children()
+        assert await sidecar.stop() == 0
+        assert not [each for each in children if each.is_running()]
 
 
 async def _as_straight_and_after_its_end(
