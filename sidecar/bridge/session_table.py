@@ -33,7 +33,8 @@ class SessionLimits:
 
     ``each``: each has a process for itself; ``None``: those whose clients can be asked something,
     and those of servers that keep something for a client. ``most`` sessions there may be, of which
-    ``most_own`` may have a process. One of which nothing is there but its name ends after ``idle``.
+    ``most_own`` may have a process. One that is not heard of for ``idle`` ends,
+    unless somebody is there who listens or waits.
 
     One that has a process for itself ends sooner where no connection of its client is left: after
     ``grace`` where the client had opened its stream, which it would keep open, or had not finished
@@ -73,6 +74,9 @@ class SessionTable:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def __iter__(self) -> Iterator[BridgedSession]:
+        return iter(self._sessions.values())
 
     def get(self, id: str) -> BridgedSession | None:
         """The session ``id``; ``None`` where it is over, or never was."""
@@ -231,7 +235,7 @@ class SessionTable:
         self._sweep = None
         now = asyncio.get_running_loop().time()
         for each in list(self._sessions.values()):
-            if now - each.heard > self._limits.idle and not each.is_busy:
+            if now - each.heard > self._limits.idle and not (each.connections and each.is_busy):
                 self.end(each)
         if self._sessions:
             self._sweep_later()
