@@ -40,7 +40,7 @@ class ChildLog:
     each of ``secrets``."""
 
     def __init__(self, name: str, secrets: Iterable[str] = ()) -> None:
-        self._name = name
+        self.name = name
         self._secrets = sorted(set(secrets), key=len, reverse=True)
         self._rest = b""
         self._room = float(_BURST)
@@ -62,7 +62,7 @@ class ChildLog:
     def end(self) -> None:
         """Says what was left out last."""
         if self._left_out:
-            log.info("%s: %d more lines are left out", self._name, self._left_out)
+            log.info("%s: %d more lines are left out", self.name, self._left_out)
             self._left_out = 0
 
     @property
@@ -94,7 +94,7 @@ class ChildLog:
         for line in lines[:fit]:
             if text := quoted(self.text(line), _LONGEST):
                 self._room -= 1
-                log.info("%s: %s%s", self._name, before, text)
+                log.info("%s: %s%s", self.name, before, text)
         self._left_out += len(lines[fit:])
 
     def text(self, line: bytes | str) -> str:

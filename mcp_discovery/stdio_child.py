@@ -35,7 +35,7 @@ _CHUNK: Final = 256 * 2**10
 #: How long its output is read after its end, in seconds: what it started may hold the pipe open.
 _LAST_WORDS: Final = 0.5
 #: After so many lines the loop has its turn.
-_TURN: Final = 500
+_TURN: Final = 100
 _BOM: Final = b"\xef\xbb\xbf"
 
 _ID: Final = rb'"id"\s*:\s*(?P<id>-?\d{1,18}|"(?:[^"\\]|\\.){0,200}")'

@@ -180,8 +180,7 @@ async def _bridged(
     host, port = settings.listen_place
     # Before a process is started: who may come in has to be said.
     BridgeCredentials.of(settings, host or advertise.listening_host(chosen))
-    name = settings.name or os.path.basename(settings.command[0])
-    bridge = Bridge(settings.program(os.environ), name, gives_up=True)
+    bridge = Bridge(settings.program(os.environ), settings.name, gives_up=True)
     async with bridge.running():
         passed_on.begin(bridge.signal)
         asking = advertise.as_known_to(store, chosen)

@@ -16,6 +16,7 @@ from mcp_discovery.errors import InvalidInputError, InvalidRecordError, raise_al
 from mcp_discovery.health import FAIL_AFTER
 from mcp_discovery.program import RESTART_AFTER, Program
 from mcp_discovery.record import A2A, AGENT, SERVER, Auth, Record, url_problem
+from mcp_discovery.sidecar.process_figures import ProcessFigures
 
 #: URL schemes by transport, as a record's endpoint wants them.
 SCHEMES: Mapping[str, tuple[str, ...]] = {
@@ -290,6 +291,12 @@ class SidecarSettings:
         cwd = cwd if cwd is not None else self.cwd
         if cwd is not None and not os.path.isdir(cwd):
             raise InvalidInputError(f"{cwd!r} is no directory to run the command in")
+        limited = self.memory_max is not None or self.cpu_seconds is not None
+        if limited and ProcessFigures(lambda: (os.getpid(),)).read() is None:
+            raise InvalidInputError(
+                "--memory-max and --cpu-seconds need Linux's /proc; limit the sidecar itself, as "
+                "containers do"
+            )
         return Program(
             command=self.command,
             env={name: environ[name] for name in self.env} | dict(env or {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +14,7 @@ from mcp_discovery.child import ChildStartError
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
 from mcp_discovery.program import Program
+from mcp_discovery.quoted import quoted
 from mcp_discovery.sidecar.bridge.audience import SharedAudience
 from mcp_discovery.sidecar.bridge.connection import ChildConnection
 from mcp_discovery.sidecar.bridge.eras import Spoken
@@ -40,6 +42,8 @@ _PATIENCE: Final = 30.0
 _ADVICE: Final = (
     "see which arguments it wants, and which variables: it is given those that --env names"
 )
+#: The longest name of a server in the log, in characters.
+_LONGEST_NAME: Final = 60
 #: Why a process cannot be started.
 _CANNOT_START: Final = (ChildStartError, InvalidInputError)
 #: How many processes of sessions are started at the same time, and how many seconds one may take
@@ -49,14 +53,16 @@ _GREETED_WITHIN: Final = 60.0
 
 
 class Bridge:
-    """Keeps a process of ``program`` running; ``name`` is what its log lines begin with.
+    """Keeps a process of ``program`` running; ``name`` is what its log lines begin with, by
+    default the server's own as soon as that is known.
 
     With ``gives_up`` it does not start another one where the first ends before it spoke MCP.
     """
 
-    def __init__(self, program: Program, name: str, *, gives_up: bool = False) -> None:
+    def __init__(self, program: Program, name: str | None, *, gives_up: bool = False) -> None:
         self.program = program
-        self.name = name
+        self.name = name or os.path.basename(program.command[0])
+        self._is_named = name is not None
         #: Why the server cannot be asked now; ``None`` where it can.
         self.why_not: str | None = "has not answered yet"
         #: Who is told what the process says that all share.
@@ -213,6 +219,8 @@ class Bridge:
                     self._spoken = Spoken(connection, said, self.audience)
                     await stack.enter_async_context(self.audience.of(connection, said))
                     self._gives_up = False
+                    if not self._is_named and (own := quoted(said.info.get("name"), _LONGEST_NAME)):
+                        self.name = child.log.name = own
                     self._say(None)
             except JsonRpcError as fault:
                 if fault.status is None:  # else it cannot be asked, which has another reason
