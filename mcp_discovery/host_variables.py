@@ -115,7 +115,10 @@ class HostVariables:
                 faults.append(f"{found[0]} is not known for a file at {self.file}; write the path")
             return known or ""
         if variable := _VARIABLE.fullmatch(name):
-            value = self.environ.get(variable[1])
+            try:
+                value = self.environ[variable[1]]
+            except KeyError:
+                value = None
             if value is None or (not value and variable[2] is not None):
                 if variable[2] is None:
                     faults.append(
@@ -134,12 +137,8 @@ class HostVariables:
         return found[0]
 
 
-def clear_secrets(entry: HostEntry) -> Iterator[InvalidInputError]:
-    """What stands in clear in ``entry``, which is not filled in, with what to write instead."""
-    return (InvalidInputError(f"{entry.key!r}: {each}") for each in _clear_secrets(entry))
-
-
 def _clear_secrets(entry: HostEntry) -> Iterator[str]:
+    """What stands in clear in ``entry``, which is not filled in, with what to write instead."""
     usual = f"{_NO_NAME.sub('_', entry.name.upper())}_TOKEN"
     for position, why in secrets_in_arguments(list(map(_as_in_records, entry.args))):
         instead = f"write ${{{usual}}} in its place and set that variable"
@@ -166,7 +165,8 @@ def _as_in_records(text: str) -> str:
 
     def plain(found: re.Match[str]) -> str:
         variable = _VARIABLE.fullmatch(found[1])
-        return f"${{NAME}}{variable[2] or ''}" if variable else "${NAME}"
+        default = variable[2] or "" if variable else ""
+        return f"${{NAME}}{'' if is_switch(default) else default}"
 
     return _SCHEME.sub("", _REFERENCE.sub(plain, text))
 

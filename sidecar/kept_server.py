@@ -139,7 +139,14 @@ class KeptServer:
 
     def why_not_ready(self) -> str | None:
         """Why the server cannot be counted on to be listed; ``None`` when it can."""
-        return self.registrar.why_not_ready()
+        why = self.registrar.why_not_ready()
+        return (why and (self._bridge is not None and self._bridge.why_not)) or why
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its process had to be started again and again."""
+        # Once is what it takes to find out its era, with some.
+        return self._bridge is not None and self._bridge.restarts > 1
 
     def why_not_live(self) -> str | None:
         """Why the probing is stuck; ``None`` when it is not."""

@@ -181,8 +181,10 @@ class _Filed:
 
     def look(self) -> None:
         """Takes in what has become of it."""
-        if self.server is not None and self.server.why_not_ready() is None:
-            self._settled, self.problem = True, None
+        if self.server is not None:
+            self._settled = self._settled or self.server.has_failed
+            if self.server.why_not_ready() is None:
+                self._settled, self.problem = True, None
 
     def fail(self, problem: str) -> None:
         """Takes why it ended; says it once."""
@@ -312,7 +314,8 @@ class _Servers:
                     self._end(now)
                 self._start(_Filed(entry, settings, self._stop.hurry))
         if not before:
-            log.info("%s of the file", counted(len(self._running), "server"))
+            some = counted(len(self._running), "server")
+            log.info("%s of the file run, and %d are refused", some, len(refused))
 
     def _start(self, one: _Filed) -> None:
         name = one.entry.name

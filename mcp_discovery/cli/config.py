@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import typer
 
-from mcp_discovery.cli import command, facade, options, sidecar
+from mcp_discovery.cli import command, facade, options, settings_file, sidecar
 from mcp_discovery.cli.exit_codes import DONE, INVALID_INPUT
 from mcp_discovery.cli.failures import with_debug
 from mcp_discovery.cli.terminal import line, say, say_json
@@ -64,7 +66,6 @@ def schema(
     ),
 ) -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
-    from mcp_discovery.cli import settings_file
     from mcp_discovery.facade.access import auth_file
     from mcp_discovery.facade.gateway import credentials
 
@@ -78,7 +79,6 @@ def schema(
 
 def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
     """The lines to print about ``file``, and all that is wrong with it."""
-    from mcp_discovery.cli import settings_file
     from mcp_discovery.host_files import entries_in
 
     try:
@@ -203,14 +203,23 @@ def _check_auth_file(file: str) -> tuple[list[str], list[Exception]]:
 
 
 def _check_host_file(file: str, entries: Mapping[str, Any]) -> tuple[list[str], list[Exception]]:
-    """What ``sidecar --servers`` would refuse, whatever its environment."""
+    """What ``sidecar --servers`` would refuse where all variables are set."""
     from mcp_discovery.host_files import servers_in
-    from mcp_discovery.host_variables import clear_secrets
+    from mcp_discovery.host_variables import HostVariables
     from mcp_discovery.plural import counted
 
+    known = settings_file.settings(ROLES["sidecar"]).values()
+    usual = {each.parameter: each.default for each in known}
+    process = sidecar.file_settings_of(usual | {"servers": file})
+    assert process is not None
+    variables = HostVariables(Path(file), defaultdict(lambda: "value"))
     found = servers_in(entries)
     faults: list[Exception] = [*found.refused.values()]
-    faults += [fault for each in found.entries.values() for fault in clear_secrets(each)]
+    for entry in found.entries.values():
+        try:
+            process.of(variables.filled(entry))
+        except InvalidInputError as error:
+            faults += [error, *error.others]
     return [] if faults else [f"{file}: {counted(len(found.entries), 'server')}: fine"], faults
 
 

@@ -169,7 +169,7 @@ class Bridge:
                 await asyncio.gather(reading, return_exceptions=True)
 
     async def _keep(self, child: StdioChild | None) -> None:
-        pause = _FIRST_PAUSE
+        pause, told = _FIRST_PAUSE, ""
         while True:
             began, legacy_alone = time.monotonic(), self._legacy_alone
             try:
@@ -187,7 +187,7 @@ class Bridge:
                 child = None
                 continue
             if time.monotonic() - began > _LIVED:
-                pause = _FIRST_PAUSE
+                pause, told = _FIRST_PAUSE, ""
             self._say(str(ending))
             # One that waits for something may have it the next time.
             if self._gives_up and isinstance(ending, Ending) and not ending.why.startswith(SILENT):
@@ -196,7 +196,9 @@ class Bridge:
                 self._given_up.set_result(ending)
                 return
             child = None
-            log.warning("%s %s; starting it again in %g s", self.name, ending, pause)
+            level = logging.INFO if told == str(ending) else logging.WARNING
+            log.log(level, "%s %s; starting it again in %g s", self.name, ending, pause)
+            told = str(ending)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -324,6 +324,7 @@ def test_what_only_looks_like_a_secret_is_taken() -> None:
     known = filled(entry, TOKEN="secret")
     assert (known.args[1], known.secrets) == ("secret", ("secret",))
     assert "'secret'" not in repr(known)
+    assert filled(one(url="http://a", headers={"Authorization": "Bearer ${TOKEN:-none}"}))
     remote = one(url="https://${HOST}/mcp", headers={"authorization": "Token ${TOKEN}"})
     known = filled(remote, HOST="a.example", TOKEN="t")
     assert (known.url, known.headers) == ("https://a.example/mcp", {"authorization": "Token t"})

@@ -225,6 +225,7 @@ async def test_one_that_fails_takes_down_no_other(
     entries = {
         "good": mirror("good"),
         "missing": {"command": str(program)},
+        "ends": {"command": "sh", "args": ["-c", "echo usage >&2; exit 2"]},
         "asks": {"command": "npx", "env": {"KEY": "${input:key}"}},
         "unset": {"command": "npx", "args": ["${NOT_SET}"]},
         "My Good": mirror("a"),
@@ -247,6 +248,7 @@ async def test_one_that_fails_takes_down_no_other(
         body = await until(ready, timeout=10, what="being ready")
         assert body["servers"]["good"] == "ready"
         assert "command not found" in body["servers"]["missing"]
+        assert body["servers"]["ends"] == "ended with exit code 2: usage"
         for told in (
             "missing: ",
             "'asks': ${input:key} is what its host asks the user for",

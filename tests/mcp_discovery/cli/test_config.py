@@ -37,6 +37,11 @@ WRONG = [
         '{"mcpServers": {"a": {"command": "x", "env": {"A_KEY": "", "B_TOKEN": "b"}}}}',
         ': \'a\': env B_TOKEN is given in clear; write "B_TOKEN": "${B_TOKEN}"',
     ),
+    ('{"servers": {"a": {"command": "${input:b}"}}}', ": 'a': ${input:b} is what its host asks"),
+    (
+        '{"servers": {"a": {"command": "b", "mcp-discovery": {"sesions": "each"}}}}',
+        ": 'a': \"mcp-discovery\": there is no sesions; did you mean sessions?",
+    ),
     (
         "sidecar:\n  store: consul://a\n  servers: a.json\n  name: b\n",
         ": --name is of one server, and --servers names several; write it into the entry",
