@@ -106,12 +106,14 @@ class Child:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         piped: bool = False,
+        bound: bool = True,
     ) -> Child:
         """Starts ``command`` with the environment ``env``, by default what is not ours of this
         process's, in ``cwd``.
 
-        Its input and output are this process's, or pipes where it is ``piped``. It is killed when
-        the thread that called this ends. Raises :class:`ChildStartError`.
+        Its input and output are this process's, or pipes where it is ``piped``. Where it is
+        ``bound`` it is killed when the thread that called this ends; a process with threads of its
+        own, which may hold locks at a fork, must not ask for that. Raises :class:`ChildStartError`.
         """
         program = command[0]
         if env is None:
@@ -127,7 +129,7 @@ class Child:
                     env=env,
                     cwd=cwd,
                     start_new_session=True,
-                    preexec_fn=_dies_with_us(),
+                    preexec_fn=_dies_with_us() if bound else None,
                 )
                 orphans.started(process.pid)
         except (OSError, ValueError) as error:

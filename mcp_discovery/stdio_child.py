@@ -101,11 +101,13 @@ class StdioChild:
         self._crash = asyncio.create_task(self._end_with_process(), name=f"end of {name}")
 
     @classmethod
-    async def start(cls, program: Program, name: str) -> StdioChild:
-        """Starts a process of ``program``; raises
+    async def start(cls, program: Program, name: str, *, bound: bool = True) -> StdioChild:
+        """Starts a process of ``program``, ``bound`` as :meth:`Child.start` says; raises
         :class:`~mcp_discovery.child.ChildStartError`."""
         env = program.environment()
-        child = await Child.start(program.command, env=env, cwd=program.cwd, piped=True)
+        child = await Child.start(
+            program.command, env=env, cwd=program.cwd, piped=True, bound=bound
+        )
         return cls(child, name, (*program.secrets, *secret_values(env)))
 
     @property

@@ -45,7 +45,7 @@ async def stdio_transport(
     """
     to_session, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     writing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
-    child = await StdioChild.start(program, name)
+    child = await StdioChild.start(program, name, bound=False)
     #: The question for the era, as long as nothing else was asked, and nothing was answered.
     discovering: JSONRPCRequest | None = None
 
@@ -76,7 +76,7 @@ async def stdio_transport(
                     return
                 # Some take nothing but the handshake of the legacy era first, and end.
                 await child.stop(_GRACE)
-                child = await StdioChild.start(program, name)
+                child = await StdioChild.start(program, name, bound=False)
                 said = ErrorData(code=METHOD_NOT_FOUND, message=f"its command {ending}")
                 await deliver(JSONRPCError(jsonrpc="2.0", id=discovering.id, error=said))
 
