@@ -36,6 +36,8 @@ _CHUNK: Final = 256 * 2**10
 _LAST_WORDS: Final = 0.5
 #: After so many lines the loop has its turn.
 _TURN: Final = 100
+#: How long, in seconds, a process waits after so many lines of its output that are no messages.
+_RESPITE: Final = 0.005
 _BOM: Final = b"\xef\xbb\xbf"
 
 _ID: Final = rb'"id"\s*:\s*(?P<id>-?\d{1,18}|"(?:[^"\\]|\\.){0,200}")'
@@ -157,13 +159,17 @@ class StdioChild:
         What is no message is logged and skipped; where it is the answer to a request, an error
         comes in its place.
         """
+        skipped = 0
         async for line in self.lines():
             message = _decoded(line)
             for each in message if isinstance(message, list) else [message]:
                 if isinstance(each, dict):
                     yield each
+                    skipped = 0
                     continue
-                self.skip(line)
+                self.log.printed(line)
+                if (skipped := skipped + 1) % _TURN == 0:
+                    await asyncio.sleep(_RESPITE)  # from a command that prints without end
                 if (fault := _fault(line[:_EDGE], line[-_EDGE:], "is not JSON")) is not None:
                     yield orjson.loads(fault)
 

@@ -36,8 +36,11 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _LIVED: Final = 30.0
-#: Seconds after which it is said that a process has not answered its first request.
+#: Seconds after which it is said that a process has not answered its first request, where what it
+#: said tells why, and where it does not.
+_HINTED_AFTER: Final = 5.0
 _PATIENCE: Final = 30.0
+_MAY_WAIT: Final = "it may wait for a login or a terminal: run it by hand once"
 #: What to do about a command that ends before it spoke.
 _ADVICE: Final = (
     "see which arguments it wants, and which variables: it is given those that --env names"
@@ -103,7 +106,8 @@ class Bridge:
 
     async def given_up(self) -> int:
         """Waits until it gives up; the exit code for that, never 0."""
-        return (await asyncio.shield(self._given_up)).exit_code or 1
+        ending = await asyncio.shield(self._given_up)
+        return 1 if ending.why else ending.exit_code or 1
 
     def signal(self, number: int) -> None:
         """Sends a signal to all of its processes."""
@@ -209,13 +213,14 @@ class Bridge:
             greeting = asyncio.create_task(self._greet(connection), name=f"greeting {self.name}")
             try:
                 both = {reading, greeting}
-                done, _ = await asyncio.wait(
-                    both, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not done:
-                    self._say(_unanswered(child))
-                    log.warning("%s %s", self.name, self.why_not)
-                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                if not await _first(both, _HINTED_AFTER):
+                    waited, what = _HINTED_AFTER, hint(child.log.all())
+                    if not what and not await _first(both, _PATIENCE - _HINTED_AFTER):
+                        waited, what = _PATIENCE, hint(child.log.all()) or _MAY_WAIT
+                    if what:
+                        self._say(_unanswered(child, waited, what))
+                        log.warning("%s %s", self.name, self.why_not)
+                    await _first(both)
                 if not reading.done():
                     said = greeting.result()
                     self._spoken = Spoken(connection, said, self.audience)
@@ -254,9 +259,15 @@ class Bridge:
             self.changed()
 
 
-def _unanswered(child: StdioChild) -> str:
-    """What is said of a process that has not answered for :data:`_PATIENCE`."""
-    what = hint(child.log.all()) or "it may wait for a login or a terminal: run it by hand once"
+async def _first(tasks: set[asyncio.Task[Any]], timeout: float | None = None) -> bool:
+    """Whether one of ``tasks`` is done within ``timeout`` seconds."""
+    done, _ = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
+
+
+def _unanswered(child: StdioChild, waited: float, what: str) -> str:
+    """What is said of a process that has not answered for ``waited`` seconds, probably as ``what``
+    says."""
     last = child.log.telling or child.log.printed_telling
     line = f"; its last line: {last}" if last else ""
-    return f"started, but has not answered initialize for {_PATIENCE:g} s; {what}{line}"
+    return f"started, but has not answered initialize for {waited:g} s; {what}{line}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -186,6 +187,22 @@ async def test_messages_without_sense_are_dropped() -> None:
         assert bridge.restarts == 0
 
 
+async def test_a_command_that_prints_without_end_is_read_at_leisure() -> None:
+    bridge = Bridge(replace(PROGRAM, command=("yes",)), "bad")
+    async with bridge.running():
+        began, used = time.monotonic(), time.process_time()
+        await asyncio.sleep(2)
+        assert time.process_time() - used < (time.monotonic() - began) / 2
+
+
+async def test_a_command_that_repeats_what_it_is_sent_is_no_server() -> None:
+    bridge = Bridge(replace(PROGRAM, command=("cat",)), "bad", gives_up=True)
+    async with bridge.running(), asyncio.timeout(10):
+        assert await bridge.given_up() == 1
+        assert bridge.why_not is not None
+        assert bridge.why_not.startswith("refuses to speak MCP (")
+
+
 async def test_it_may_ask_before_it_is_asked() -> None:
     async with bridged(replace(PROGRAM, command=(*SERVER, "asks-first"))) as bridge:
         assert await text(bridge, "environment")
@@ -299,10 +316,12 @@ def _says(bridge: Bridge, reason: str) -> Callable[[], Any]:
 async def test_one_that_does_not_begin_says_what_it_waits_for(
     fault: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridges, "_PATIENCE", 0.5)
+    monkeypatch.setattr(bridges, "_HINTED_AFTER", 0.5)
+    monkeypatch.setattr(bridges, "_PATIENCE", 1.0)
     bridge = Bridge(replace(PROGRAM, command=(*SERVER, fault)), "bad")
     async with bridge.running():
-        reason = f"started, but has not answered initialize for 0.5 s; {said}"
+        waited = "0.5" if fault == "serves-http" else "1"
+        reason = f"started, but has not answered initialize for {waited} s; {said}"
         await until(_says(bridge, reason), timeout=10, what=reason)
 
 
