@@ -87,8 +87,9 @@ async def run(
 
 
 def told(error: Exception) -> int:
-    """The exit code for ``error``, which is logged as one sentence."""
-    log.error("%s", error)
+    """The exit code for ``error``, which is logged as one sentence, and its others as theirs."""
+    for each in (error, *getattr(error, "others", ())):
+        log.error("%s", each)
     match error:
         case ChildStartError():
             return error.code

@@ -393,7 +393,7 @@ async def _run(
     async with open_store(url, given) as store:
         if isinstance(settings, SidecarSettings):
             return await run(settings, store)
-        from mcp_discovery.sidecar.servers_file import run_file
+        from mcp_discovery.sidecar.run_file import run_file
 
         return await run_file(settings, store)
 

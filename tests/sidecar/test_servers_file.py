@@ -25,7 +25,8 @@ from mcp_discovery.credential_files import read_again
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import Status
 from mcp_discovery.instance import Instance
-from mcp_discovery.sidecar.servers_file import ServersFileSettings, run_file
+from mcp_discovery.sidecar.run_file import run_file
+from mcp_discovery.sidecar.servers_file import ServersFileSettings
 from mcp_discovery.sidecar.stopping import Stop
 from tests.programs import ROOT, command, facade
 from tests.programs import running as running_program
