@@ -32,7 +32,7 @@ from mcp_discovery.sidecar.bridge.serving import BridgeListener
 from mcp_discovery.sidecar.kept_server import KeptServer
 from mcp_discovery.sidecar.metrics import Family, SidecarFigures, exposition, of_process
 from mcp_discovery.sidecar.run import OK, told
-from mcp_discovery.sidecar.servers_file import FollowedServers, ServersFileSettings
+from mcp_discovery.sidecar.servers_file import ServersFile, ServersFileSettings
 from mcp_discovery.sidecar.settings import SidecarSettings
 from mcp_discovery.sidecar.stopping import Stop, signals, unless_stopped
 
@@ -66,7 +66,7 @@ async def run_file(
     process = settings.process
     try:
         healthz.require_free(process.health_host, process.health_port)
-        file = FollowedServers(settings, environ)
+        file = ServersFile(settings, environ)
         commands = file.require_usable()
         with signals(stop, None) as wish:
             async with adopting() if stop is None else nullcontext():
@@ -122,7 +122,7 @@ class _Servers:
 
     def __init__(
         self,
-        file: FollowedServers,
+        file: ServersFile,
         process: SidecarSettings,
         store: Store,
         environ: Mapping[str, str],

@@ -28,7 +28,7 @@ class ServersFileSettings:
     of: Callable[[HostEntry], SidecarSettings]
 
 
-class FollowedServers:
+class ServersFile:
     """What the file wants to run, followed."""
 
     def __init__(self, settings: ServersFileSettings, environ: Mapping[str, str]) -> None:
