@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -244,15 +244,18 @@ def only_listens(request: web.Request) -> bool:
     return request.method == "GET" or request.headers.get("Mcp-Method") == "subscriptions/listen"
 
 
-def check_version(request: web.Request) -> None:
-    """Raises :class:`JsonRpcError` (400) unless the header names the modern version."""
+def check_version(request: web.Request, supported: Collection[str] = (MODERN,)) -> None:
+    """Raises :class:`JsonRpcError` (400) unless the header names a version of ``supported``."""
     requested = request.headers.get(VERSION, "")
-    if requested != MODERN:
-        raise _unsupported(requested)
+    if requested not in supported:
+        raise _unsupported(requested, supported)
 
 
-def check_envelope(request: web.Request, rpc: RpcRequest) -> None:
-    """Raises :class:`JsonRpcError` (400) unless a modern request's body and headers agree.
+def check_envelope(
+    request: web.Request, rpc: RpcRequest, supported: Collection[str] = (MODERN,)
+) -> None:
+    """Raises :class:`JsonRpcError` (400) unless a modern request's body and headers agree, and its
+    version is one of ``supported``.
 
     https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http
     """
@@ -273,8 +276,8 @@ def check_envelope(request: web.Request, rpc: RpcRequest) -> None:
     if request.headers.get(_METHOD) != rpc.method:
         raise JsonRpcError(HEADER_MISMATCH, f"the header {_METHOD} is not the method in the body")
     _check_name(request, rpc.method, rpc.params)
-    if version != MODERN:
-        raise _unsupported(version)
+    if version not in supported:
+        raise _unsupported(version, supported)
 
 
 def check_routing(request: web.Request, method: Any, params: Mapping[str, Any]) -> None:
@@ -296,8 +299,8 @@ def _check_name(request: web.Request, method: Any, params: Mapping[str, Any]) ->
         raise JsonRpcError(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
 
 
-def _unsupported(requested: str) -> JsonRpcError:
-    data = {"supported": [MODERN], "requested": requested}
+def _unsupported(requested: str, supported: Collection[str]) -> JsonRpcError:
+    data = {"supported": [*supported], "requested": requested}
     return JsonRpcError(UNSUPPORTED_VERSION, "Unsupported protocol version", data)
 
 

@@ -181,7 +181,9 @@ async def _bridged(
     host, port = settings.listen_place
     # Before a process is started: who may come in has to be said.
     BridgeCredentials.of(settings, host or advertise.listening_host(chosen))
-    bridge = Bridge(settings.program(os.environ), settings.name, gives_up=True)
+    shared = settings.sessions == "shared"
+    program = settings.program(os.environ)
+    bridge = Bridge(program, settings.name, gives_up=True, shared=shared)
     async with bridge.running():
         passed_on.begin(bridge.signal)
         asking = advertise.as_known_to(store, chosen)

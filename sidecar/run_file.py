@@ -287,7 +287,8 @@ class _Servers:
                     ),
                     secrets=entry.secrets,
                 )
-                bridge = Bridge(program, entry.name)
+                shared = settings.sessions == "shared"
+                bridge = Bridge(program, entry.name, shared=shared)
                 await stack.enter_async_context(bridge.running())
                 path = f"/{entry.name}/mcp"
                 await stack.enter_async_context(listener.serving(path, bridge, settings))

@@ -52,6 +52,11 @@ _CANNOT_START: Final = (ChildStartError, InvalidInputError)
 #: How many processes of sessions are started at the same time, and how many seconds one may take
 #: to answer ``initialize``.
 _MOST_STARTING: Final = 4
+_ANYTHING: Final[Mapping[str, Any]] = {
+    "sampling": {},
+    "elicitation": {"form": {}, "url": {}},
+    "roots": {},
+}
 _GREETED_WITHIN: Final = 60.0
 
 
@@ -59,10 +64,14 @@ class Bridge:
     """Keeps a process of ``program`` running; ``name`` is what its log lines begin with, by
     default the server's own as soon as that is known.
 
-    With ``gives_up`` it does not start another one where the first ends before it spoke MCP.
+    With ``gives_up`` it does not start another one where the first ends before it spoke MCP. A
+    legacy process is told that it may ask its client anything where it is ``shared`` by all, else
+    nothing: clients that can be asked then have others.
     """
 
-    def __init__(self, program: Program, name: str | None, *, gives_up: bool = False) -> None:
+    def __init__(
+        self, program: Program, name: str | None, *, gives_up: bool = False, shared: bool = False
+    ) -> None:
         self.program = program
         self.name = name or os.path.basename(program.command[0])
         self._is_named = name is not None
@@ -77,6 +86,7 @@ class Bridge:
         self._starting = asyncio.Semaphore(_MOST_STARTING)
         self._spoken: Spoken | None = None
         self._gives_up = gives_up
+        self._may_ask: Mapping[str, Any] = _ANYTHING if shared else {}
         self._given_up: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._children: set[StdioChild] = set()
         #: What it measures.
@@ -251,7 +261,8 @@ class Bridge:
         return self._spoken.greeting if self._spoken is not None else None
 
     async def _greet(self, connection: ChildConnection) -> Greeting:
-        return await (initialize(connection) if self._legacy_alone else greet(connection))
+        begin = initialize if self._legacy_alone else greet
+        return await begin(connection, self._may_ask)
 
     def _say(self, why_not: str | None) -> None:
         if why_not != self.why_not:

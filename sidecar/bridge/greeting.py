@@ -40,6 +40,12 @@ class Greeting:
         return self.era == "modern"
 
     @property
+    def modern_versions(self) -> tuple[str, ...]:
+        """The modern versions in which clients may speak to the server."""
+        named = strings(self.result.get("supportedVersions")) if self.is_modern else ()
+        return tuple(each for each in named if each >= MODERN) or (MODERN,)
+
+    @property
     def info(self) -> Mapping[str, Any]:
         """The server's name and version."""
         info = self.result.get("serverInfo")
@@ -72,8 +78,11 @@ def envelope(
     }
 
 
-async def greet(connection: ChildConnection) -> Greeting:
-    """Finds out the era of a process that is read, and makes it ready for requests.
+async def greet(
+    connection: ChildConnection, capabilities: Mapping[str, Any] | None = None
+) -> Greeting:
+    """Finds out the era of a process that is read, and makes it ready for requests; a legacy one is
+    told of ``capabilities`` of its client.
 
     Raises :class:`JsonRpcError` where it ends, or refuses both eras.
     """
@@ -82,14 +91,16 @@ async def greet(connection: ChildConnection) -> Greeting:
     try:
         await asyncio.wait({discovering}, timeout=_PATIENCE)
         if not discovering.done():
-            initializing = asyncio.create_task(initialize(connection), name="initialize")
+            initializing = asyncio.create_task(
+                initialize(connection, capabilities), name="initialize"
+            )
             await asyncio.wait({discovering, initializing}, return_when=asyncio.FIRST_COMPLETED)
             if initializing.done() and initializing.exception() is not None:
                 await asyncio.wait({discovering})  # A modern one may refuse it first.
         if discovering.done():
             with suppress(JsonRpcError):
                 return discovering.result()
-        return await (initializing or initialize(connection))
+        return await (initializing or initialize(connection, capabilities))
     finally:
         tasks = [discovering] + ([initializing] if initializing else [])
         for task in tasks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from aiohttp import web
@@ -45,7 +46,7 @@ class ModernClients:
 
     def __init__(self, bridge: Bridge, limits: SessionLimits) -> None:
         self._bridge = bridge
-        self._may_ask = limits.each is not False
+        self._is_shared = limits.each is False
         self._processes = AskingProcesses(bridge, limits.most_own, limits.idle)
         self._parked = ParkedCalls()
 
@@ -62,22 +63,21 @@ class ModernClients:
                 INVALID_REQUEST, "this server asks nothing; send requests", status=400
             )
         if rpc.id is None:
-            check_version(request)
+            check_version(request, self._bridge.spoken().greeting.modern_versions)
             return web.Response(status=202)
         try:
-            check_envelope(request, rpc)
-            spoken = self._bridge.spoken()
-            client = None if spoken.greeting.is_modern else self._asked_client(request, rpc)
+            greeting = self._bridge.spoken().greeting
+            check_envelope(request, rpc, greeting.modern_versions)
+            modern = greeting.is_modern
+            client = None if modern else self._asked_client(request, rpc)
             if rpc.method == LISTEN:
                 check_event_stream(request)
-                if client is not None:
-                    async with self._processes.some(client) as own:
-                        return await _listen(request, rpc, rpc.id, own)
-                if not spoken.greeting.is_modern:
-                    return await _listen(request, rpc, rpc.id, spoken)
+                if not modern:
+                    async with self._process(client) as spoken:
+                        return await _listen(request, rpc, rpc.id, spoken)
             level = rpc.meta.get(LOG_LEVEL_KEY)
             exchange = ModernExchange(request, rpc.id, level if level in LEVELS else None)
-            asked = self._ask(spoken, client, rpc, exchange)
+            asked = self._ask(client, rpc, exchange)
             work = self._bridge.figures.counted(rpc.method, rpc.params, request.headers, asked)
             return await exchange.respond(work)
         except JsonRpcError as fault:
@@ -87,34 +87,37 @@ class ModernClients:
         """The client of a request, where a legacy server may ask it something."""
         capabilities, info = rpc.meta.get(CAPABILITIES_KEY), rpc.meta.get(CLIENT_INFO_KEY)
         if (
-            not self._may_ask
-            or rpc.method == "server/discover"
+            rpc.method == "server/discover"
             or not isinstance(capabilities, dict)
             or capabilities.keys().isdisjoint(ASKABLE.values())
         ):
             return None
         shown = request.headers.get("Authorization")
-        return AskedClient(
-            (request.remote, shown, encoded([capabilities, info])), capabilities, info
+        key = request.remote, shown, encoded([capabilities, info])
+        return AskedClient(key, capabilities, info)
+
+    def _process(
+        self, client: AskedClient | None, call: QuestionedCall | None = None
+    ) -> AbstractAsyncContextManager[Spoken]:
+        """The process for a request; that which works for ``call`` alone, if there may be one."""
+        if client is None or self._is_shared:
+            return nullcontext(self._bridge.spoken())
+        return (
+            self._processes.some(client) if call is None else self._processes.one_for(call, client)
         )
 
     async def _ask(
-        self, spoken: Spoken, client: AskedClient | None, rpc: RpcRequest, exchange: ModernExchange
+        self, client: AskedClient | None, rpc: RpcRequest, exchange: ModernExchange
     ) -> Mapping[str, Any]:
+        async def begin(params: Params, call: QuestionedCall) -> Mapping[str, Any]:
+            async with self._process(client, call) as spoken:
+                return await ask_as_modern(spoken, rpc.method, params, call)
+
         if client is not None and rpc.method in ASKING:
-            asked = client
-
-            async def begin(params: Params, call: QuestionedCall) -> Mapping[str, Any]:
-                async with self._processes.one_for(call, asked) as own:
-                    return await ask_as_modern(own, rpc.method, params, call)
-
-            return await self._parked.ask(
-                rpc.method, rpc.params, exchange, client.capabilities, begin
-            )
-        if client is not None:
-            async with self._processes.some(client) as own:
-                return await ask_as_modern(own, rpc.method, rpc.params, exchange)
-        found = await ask_as_modern(spoken, rpc.method, rpc.params, exchange)
+            asking = self._parked.ask
+            return await asking(rpc.method, rpc.params, exchange, client.capabilities, begin)
+        async with self._process(client) as spoken:
+            found = await ask_as_modern(spoken, rpc.method, rpc.params, exchange)
         return found if rpc.method != LISTEN else _labelled(found, exchange.id)
 
 

@@ -1,9 +1,15 @@
-"""An MCP server over stdio, by hand, of one era alone: ``python -m … legacy|modern``."""
+"""An MCP server over stdio, by hand, of one era alone: ``python -m … legacy|modern [MANNER]``.
+
+A manner is how it begins: ``dies`` where it is asked ``server/discover``, does not answer that
+(``silent``), answers nothing for some seconds (``late``), knows the oldest version alone (``old``),
+or a later one too (``later``), or alone (``newest``).
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
@@ -35,8 +41,9 @@ class Fault(Exception):
 class Server:
     """Answers each line; ``modern`` says which era it knows."""
 
-    def __init__(self, modern: bool) -> None:
+    def __init__(self, modern: bool, manner: str = "") -> None:
         self.modern = modern
+        self.manner = manner
         self.seen: list[Any] = []
         self.asked: dict[Any, Any] = {}
         self.level = "debug"
@@ -79,17 +86,28 @@ class Server:
             raise Fault(-32602, "no envelope")
         kept = {"ttlMs": 5, "cacheScope": "public"} if self.modern else {}
         era = "modern" if self.modern else "legacy"
+        versions = ["2026-07-28"] if self.manner != "newest" else []
+        versions += ["2027-05-01"] if self.manner in ("later", "newest") else []
+        requested = meta.get(f"{PREFIX}protocolVersion")
+        if self.modern and requested not in versions:
+            data = {"supported": versions, "requested": requested}
+            raise Fault(-32022, "Unsupported protocol version", data)
         match era, method:
             case "modern", "server/discover":
-                versions = {"supportedVersions": ["2026-07-28"], "instructions": "Be brief."}
+                said = {"supportedVersions": versions, "instructions": "Be brief."}
                 named = {"_meta": {f"{PREFIX}serverInfo": INFO}}
-                return {"capabilities": CAPABILITIES, **versions, **named, **kept}
+                return {"capabilities": CAPABILITIES, **said, **named, **kept}
             case "legacy", "initialize":
                 capabilities = (
                     {**CAPABILITIES, "tasks": {}} if params.get("tasks") else CAPABILITIES
                 )
-                known = {"protocolVersion": "2025-06-18", "serverInfo": INFO}
+                version = "2024-11-05" if self.manner == "old" else "2025-06-18"
+                known = {"protocolVersion": version, "serverInfo": INFO}
                 return {"capabilities": capabilities, "instructions": "Be brief.", **known}
+            case "legacy", "server/discover" if self.manner == "dies":
+                sys.exit(3)
+            case "legacy", "server/discover" if self.manner == "silent":
+                return None
             case "legacy", "ping":
                 return {}
             case "legacy", "logging/setLevel":
@@ -205,6 +223,8 @@ def text(value: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    server = Server(sys.argv[1] == "modern")
+    server = Server(sys.argv[1] == "modern", *sys.argv[2:])
+    if server.manner == "late":
+        time.sleep(3.5)
     for line in sys.stdin:
         server.take(json.loads(line))

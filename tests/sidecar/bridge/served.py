@@ -36,7 +36,8 @@ class Served:
 async def served(*command: str, **more: Any) -> AsyncIterator[Served]:
     """``command``, whose bridge has the settings ``more``."""
     settings = SidecarSettings(command=command, listen="127.0.0.1:0", **more)
-    bridge = Bridge(Program(command=command, grace=1.0), "served")
+    program = Program(command=command, grace=1.0)
+    bridge = Bridge(program, "served", shared=settings.sessions == "shared")
     listener = BridgeListener("127.0.0.1", 0, settings)
     async with (
         bridge.running(),

@@ -278,3 +278,23 @@ async def test_an_answer_is_for_the_request_that_was_asked() -> None:
         assert "decline" in str(found)
         with pytest.raises(MCPError, match="requestState is not of this request"):
             await ask("ask", asking("Who?"), **more)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_shared_legacy_process_asks_where_it_is_known_whom(mode: ConnectMode) -> None:
+    async def slowly(context: Any, params: Any) -> ElicitResult:
+        await asyncio.sleep(0.5)
+        return ElicitResult(action="decline")
+
+    async with (
+        served(*LEGACY, sessions="shared") as one,
+        Client(one.url, mode=mode, elicitation_callback=slowly) as client,
+        Client(one.url, mode=mode, elicitation_callback=slowly) as other,
+    ):
+        assert await bounded(called(client, "ask", **asking("Who?")), 10) == {"action": "decline"}
+        two = (called(each, "ask", **asking("Who?")) for each in (client, other))
+        answers = await bounded(asyncio.gather(*two), 10)
+        refusals = [each["message"] for each in answers if each != {"action": "decline"}]
+        assert refusals
+        assert all("requests of 2 clients are under way" in each for each in refusals)
+        assert len(one.bridge.audience.listeners) == (2 if mode == "legacy" else 0)
