@@ -197,7 +197,7 @@ class Bridge:
                 log.exception("unexpected error in the bridge to %s", self.name)
                 ending = f"cannot be read: {error!r}"
             if self._legacy_alone and not legacy_alone:
-                log.info("%s %s, asked for its era; it is not asked any more", self.name, ending)
+                log.info("%s %s; trying once more as a legacy server", self.name, ending)
                 child = None
                 continue
             if time.monotonic() - began > _LIVED:
@@ -206,7 +206,7 @@ class Bridge:
             # One that waits for something may have it the next time.
             if self._gives_up and isinstance(ending, Ending) and not ending.why.startswith(SILENT):
                 what = hint(child.log.all() if child is not None else "") or _ADVICE
-                log.error("%s %s, before it spoke MCP; %s", self.name, ending, what)
+                log.error("before it spoke MCP, %s %s; %s", self.name, ending, what)
                 self._given_up.set_result(ending)
                 return
             child = None

@@ -45,16 +45,16 @@ async def call(url: str, tool: str) -> Any:
         (
             ["sh", "-c", "echo no key >&2; exit 3"],
             3,
-            "bad ended with exit code 3: no key, before it spoke MCP; see which arguments it "
-            "wants, and which variables: it is given those that --env names",
+            "before it spoke MCP, bad ended with exit code 3: no key; see which arguments it wants, "
+            "and which variables: it is given those that --env names",
         ),
         (
             ["sh", "-c", "echo 'Usage: it [-h]'; echo ' -h help'"],
             1,
-            "bad ended with exit code 0; it printed 'Usage: it [-h]', before it spoke MCP; see",
+            "before it spoke MCP, bad ended with exit code 0; it printed 'Usage: it [-h]'; see",
         ),
         (["sh", "-c", "test -t 0 || { echo stdin is no tty >&2; exit 1; }"], 1, "no terminal"),
-        (["sh", "-c", "kill -9 $$"], 137, "bad was ended by SIGKILL, before it spoke MCP"),
+        (["sh", "-c", "kill -9 $$"], 137, "before it spoke MCP, bad was ended by SIGKILL"),
     ],
     ids=["missing", "no program", "no key", "usage", "terminal", "killed"],
 )
