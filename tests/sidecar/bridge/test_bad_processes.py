@@ -45,8 +45,8 @@ async def call(url: str, tool: str) -> Any:
         (
             ["sh", "-c", "echo no key >&2; exit 3"],
             3,
-            "before it spoke MCP, bad ended with exit code 3: no key; see which arguments it wants, "
-            "and which variables: it is given those that --env names",
+            "before it spoke MCP, bad ended with exit code 3: no key; see which arguments it "
+            "wants, and which variables: it is given those that --env names",
         ),
         (
             ["sh", "-c", "echo 'Usage: it [-h]'; echo ' -h help'"],
