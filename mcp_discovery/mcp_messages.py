@@ -295,7 +295,7 @@ def check_routing(request: web.Request, method: Any, params: Mapping[str, Any]) 
 def _check_name(request: web.Request, method: Any, params: Mapping[str, Any]) -> None:
     key = _NAMED.get(method)
     value = None if key is None else params.get(key)
-    if value is not None and _decoded(request.headers.get(_NAME)) != value:
+    if value is not None and decoded_header(request.headers.get(_NAME)) != value:
         raise JsonRpcError(HEADER_MISMATCH, f"the header {_NAME} is not params.{key} in the body")
 
 
@@ -324,7 +324,7 @@ def header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode(errors='replace')).decode()}?="
 
 
-def _decoded(value: str | None) -> str | None:
+def decoded_header(value: str | None) -> str | None:
     """A header's value, decoded where it has the form ``=?base64?…?=``; ``None`` if malformed."""
     if value is None or (found := _BASE64.fullmatch(value)) is None:
         return value

@@ -20,10 +20,10 @@ from mcp_discovery.mcp_messages import (
     JsonRpcError,
     failure,
 )
+from mcp_discovery.param_headers import ParamHeaders
 from mcp_discovery.probe.errors import BadAnswerError
 from mcp_discovery.probe.event_stream import Event, EventReader
 from mcp_discovery.websocket_front.message import LARGE, LARGEST
-from mcp_discovery.websocket_front.param_headers import ParamHeaders
 
 #: Of answers over so many bytes one at a time is in memory.
 _LARGE_ANSWER: Final = 256 * 2**10

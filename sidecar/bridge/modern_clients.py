@@ -28,6 +28,7 @@ from mcp_discovery.mcp_messages import (
     notification,
 )
 from mcp_discovery.mcp_responses import error_response
+from mcp_discovery.param_headers import ParamHeaders
 from mcp_discovery.sidecar.bridge.asking_processes import AskedClient, AskingProcesses
 from mcp_discovery.sidecar.bridge.bridge import Bridge
 from mcp_discovery.sidecar.bridge.connection import ASKABLE, LISTEN, SUBSCRIPTION_KEY, Params
@@ -49,6 +50,7 @@ class ModernClients:
         self._is_shared = limits.each is False
         self._processes = AskingProcesses(bridge, limits.most_own, limits.idle)
         self._parked = ParkedCalls()
+        self._params = ParamHeaders()
 
     async def close(self) -> None:
         """Ends what waits for clients, and their processes."""
@@ -68,6 +70,8 @@ class ModernClients:
         try:
             greeting = self._bridge.spoken().greeting
             check_envelope(request, rpc, greeting.modern_versions)
+            if rpc.method == "tools/call":
+                self._params.check(request.headers, rpc.params)
             modern = greeting.is_modern
             client = None if modern else self._asked_client(request, rpc)
             if rpc.method == LISTEN:
@@ -118,6 +122,8 @@ class ModernClients:
             return await asking(rpc.method, rpc.params, exchange, client.capabilities, begin)
         async with self._process(client) as spoken:
             found = await ask_as_modern(spoken, rpc.method, rpc.params, exchange)
+        if rpc.method == "tools/list":
+            await self._params.learn_tools(found.get("tools"))
         return found if rpc.method != LISTEN else _labelled(found, exchange.id)
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 import pytest
+from multidict import CIMultiDict
 
-from mcp_discovery.websocket_front.param_headers import ParamHeaders
+from mcp_discovery.mcp_messages import JsonRpcError
+from mcp_discovery.param_headers import ParamHeaders
 
 
 def listing(schema: object, name: object = "t") -> bytes:
@@ -38,6 +40,24 @@ async def test_what_a_call_repeats() -> None:
     }
     for params in ({}, {"name": "other"}, {"name": ["t"]}, {"name": "t", "arguments": []}):
         assert known.of(params) == {}
+
+
+async def test_what_a_call_must_repeat() -> None:
+    known = ParamHeaders()
+    await known.learn_tools([{"name": "t", "inputSchema": objects(a=marked("A"))}])
+    call = {"name": "t", "arguments": {"a": " x"}}
+    for header in ("=?base64?IHg=?=", " x"):
+        known.check(CIMultiDict({"mcp-param-a": header}), call)
+    known.check(CIMultiDict(), {"name": "t", "arguments": {"a": None}})
+    known.check(CIMultiDict({"Mcp-Param-A": "x"}), {"name": "other", "arguments": {"a": "y"}})
+    for headers, arguments in (
+        ([], {"a": "x"}),
+        ([("Mcp-Param-A", "y")], {"a": "x"}),
+        ([("Mcp-Param-A", "x"), ("Mcp-Param-A", "x")], {"a": "x"}),
+        ([("Mcp-Param-A", "x")], {}),
+    ):
+        with pytest.raises(JsonRpcError, match="Mcp-Param-A is not the argument of t"):
+            known.check(CIMultiDict(headers), {"name": "t", "arguments": arguments})
 
 
 @pytest.mark.parametrize(

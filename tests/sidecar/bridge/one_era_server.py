@@ -152,7 +152,9 @@ class Server:
 
     def tool(self, name: str) -> dict[str, Any]:
         array = {"outputSchema": {"type": "array"}} if self.modern and name == "array" else {}
-        return {"name": name, "inputSchema": {"type": "object"}, **array}
+        region = {"type": "string", "x-mcp-header": "Region"}
+        marked = {"properties": {"region": region}} if name == "seen" else {}
+        return {"name": name, "inputSchema": {"type": "object", **marked}, **array}
 
     def call(
         self, id: Any, name: str, given: dict[str, Any], params: dict[str, Any], meta: Any

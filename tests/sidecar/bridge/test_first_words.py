@@ -130,6 +130,21 @@ async def test_a_client_of_batches() -> None:
             assert found[3]["result"] == {} and len(found[2]["result"]["tools"]) == 9
 
 
+@pytest.mark.parametrize("era", ("legacy", "modern"))
+async def test_arguments_that_stand_in_headers(era: str) -> None:
+    async with served(*ONE_ERA, era) as one, aiohttp.ClientSession() as http:
+        async with Client(one.url) as client:
+            await client.list_tools()
+            assert "west" in str(await called(client, "seen", region="west"))
+        call = {"name": "seen", "arguments": {"region": "west"}}
+        for region, code in (("west", None), ("east", -32020)):
+            seen = posted("tools/call", "2026-07-28", call)
+            seen["headers"] |= {"Mcp-Name": "seen", "Mcp-Param-Region": region}
+            async with http.post(one.url, **seen) as answer:
+                assert answer.status == (200 if code is None else 400)
+                assert (await answer.json()).get("error", {}).get("code") == code
+
+
 async def test_a_probe_asks_the_process_once() -> None:
     async with served(*ONE_ERA, "legacy") as one, aiohttp.ClientSession() as http:
         for _ in range(3):
