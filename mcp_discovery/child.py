@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from mcp_discovery import orphans
@@ -187,10 +188,7 @@ def _dies_with_us() -> Callable[[], None] | None:
     """
     if sys.platform != "linux":
         return None
-    import ctypes  # not for a sidecar without a child
-
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # Looked up before the fork, not after.
-    parent = os.getpid()
+    prctl, parent = _prctl(), os.getpid()  # Looked up before the fork, not after.
 
     def prepare() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -198,3 +196,12 @@ def _dies_with_us() -> Callable[[], None] | None:
             os._exit(1)
 
     return prepare
+
+
+@cache
+def _prctl() -> Callable[..., int]:
+    """Once, as each lookup makes classes of its own."""
+    import ctypes  # not for a sidecar without a child
+
+    found: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+    return found
