@@ -33,6 +33,8 @@ STANDALONE: Final = "0"
 _MOST_FINISHED: Final = 16
 #: How many requests of one session may be under way.
 _MOST_RUNNING: Final = 1000
+#: How many seconds a process has to forget what a session wanted.
+_PATIENCE: Final = 5.0
 _CANCELLED: Final = "notifications/cancelled"
 #: What belongs to no request, whatever is under way.
 _UNRELATED: Final = frozenset(
@@ -245,7 +247,9 @@ class BridgedSession:
                 each.retire()
         self._audience.listeners.pop(self, None)
         if self._own is None:
-            await self._audience.wishes.leave(self)
+            with suppress(TimeoutError):  # the process may not answer
+                async with asyncio.timeout(_PATIENCE):
+                    await self._audience.wishes.leave(self)
         await self._resources.aclose()
 
     @property
