@@ -155,11 +155,21 @@ def notification(method: str, params: Mapping[str, Any] | None = None) -> dict[s
 
 
 def encoded(message: Any) -> bytes:
-    """A message, or a batch of them, as JSON."""
+    """A message, or a batch of them, as JSON.
+
+    An error in the place of a response that is nested too deeply; raises :class:`JsonRpcError` for
+    any other message that is.
+    """
     try:
         return orjson.dumps(message, default=dict)
     except orjson.JSONEncodeError:  # a server's own integer of more than 64 bits
-        return json.dumps(message, default=dict, ensure_ascii=False).encode(errors="replace")
+        try:
+            return json.dumps(message, default=dict, ensure_ascii=False).encode(errors="replace")
+        except RecursionError:
+            fault = JsonRpcError(INTERNAL_ERROR, "the message is nested too deeply")
+            if isinstance(message, dict) and "method" not in message:
+                return encoded(failure(message.get("id"), fault))
+            raise fault from None
 
 
 def framed(message: Any) -> bytes:

@@ -147,6 +147,11 @@ def deep(id: Id) -> None:
     say(b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (int(id), b"[" * 50_000 + b"]" * 50_000))
 
 
+def rather_deep(id: Id) -> None:
+    depth = 1015
+    say(b'{"jsonrpc":"2.0","id":%d,"result":{"a":%b}}' % (int(id), b"[" * depth + b"]" * depth))
+
+
 def close_input(id: Id) -> None:
     os.close(0)
     say(reply(id, "closed"))
@@ -198,6 +203,7 @@ TOOLS: dict[str, Callable[[Id], None]] = {
     "huge": huge,
     "large": large,
     "deep": deep,
+    "rather-deep": rather_deep,
     "close-input": close_input,
     "close-output": close_output,
     "stop": stop,

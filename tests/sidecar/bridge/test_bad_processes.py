@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from mcp import Client
 
@@ -122,6 +123,25 @@ async def test_what_was_started_ends_with_its_server(tmp_path: Path) -> None:
 
         await until(again, timeout=15, what="its next process")
         assert (await call(url, "environment"))["pid"] != server
+
+
+async def test_what_cannot_be_passed_on_is_an_error(tmp_path: Path) -> None:
+    with running(settings(*SERVER), tmp_path) as process:
+        url = await url_of(process)
+        for tool, said in (("deep", "is not JSON"), ("rather-deep", "is nested too deeply")):
+            request = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool}}
+            headers = {"Accept": "application/json, text/event-stream"}
+            initialize = {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": "initialize",
+                "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}},
+            }
+            async with aiohttp.ClientSession() as http:
+                async with http.post(url, json=initialize, headers=headers) as begun:
+                    headers["Mcp-Session-Id"] = begun.headers["Mcp-Session-Id"]
+                async with http.post(url, json=request, headers=headers) as response:
+                    assert said in await response.text()
 
 
 async def test_a_killed_sidecar_leaves_no_server(tmp_path: Path) -> None:
