@@ -30,6 +30,8 @@ _OURS = frozenset(
     for name in ("STORE_TOKEN", "STORE_PASSWORD", "SERVER_TOKEN", "HEALTH_TOKEN")
 )
 
+#: Seconds between two looks at a group that is about to end.
+_POLL = 0.02
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -155,12 +157,18 @@ class Child:
             try:
                 async with asyncio.timeout(grace):
                     await self.process.wait()
+                    await self._group_ended()
             except TimeoutError:
                 log.warning("the MCP server did not end within %g s: killing it", grace)
         # Also after its own end: workers that it left behind are in its group.
         self.signal(signal.SIGKILL)
         await self.process.wait()
         orphans.over(self.process.pid)
+
+    async def _group_ended(self) -> None:
+        """Waits for the rest of its group: what wraps a server, as npx does, may end before it."""
+        while orphans.has_members(self.process.pid):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(_POLL)
 
 
 def _start_error(program: str, cwd: str | None, error: OSError | ValueError) -> ChildStartError:

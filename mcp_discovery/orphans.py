@@ -75,6 +75,7 @@ async def adopting() -> AsyncIterator[None]:
     if not _subreaper(on=True):
         yield
         return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be, no end would be told
     adopted = _COMMANDS.adopted = Adopted()
 
     async def keep() -> None:
@@ -116,6 +117,18 @@ def over(pid: int) -> None:
     _COMMANDS.running.discard(pid)
     if _COMMANDS.adopted is not None:
         _COMMANDS.adopted.look()
+
+
+def has_members(group: int) -> bool:
+    """Whether anything is left of a process group; this process's children in it that have ended
+    are collected."""
+    try:
+        with suppress(ChildProcessError):
+            os.waitpid(-group, os.WNOHANG)
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def _subreaper(*, on: bool) -> bool:
