@@ -153,22 +153,20 @@ class Child:
     async def stop(self, grace: float) -> None:
         """SIGTERM to the group, and SIGKILL to what is left of it after ``grace`` seconds."""
         if self.process.returncode is None:
+            # What wraps a server, as npx does, may end before it.
+            wrapped = orphans.members(self.process.pid)
             self.signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(grace):
                     await self.process.wait()
-                    await self._group_ended()
+                    while any(map(orphans.is_running, wrapped)):  # noqa: ASYNC110 - nothing tells
+                        await asyncio.sleep(_POLL)
             except TimeoutError:
                 log.warning("the MCP server did not end within %g s: killing it", grace)
         # Also after its own end: workers that it left behind are in its group.
         self.signal(signal.SIGKILL)
         await self.process.wait()
         orphans.over(self.process.pid)
-
-    async def _group_ended(self) -> None:
-        """Waits for the rest of its group: what wraps a server, as npx does, may end before it."""
-        while orphans.has_members(self.process.pid):  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(_POLL)
 
 
 def _start_error(program: str, cwd: str | None, error: OSError | ValueError) -> ChildStartError:

@@ -119,16 +119,29 @@ def over(pid: int) -> None:
         _COMMANDS.adopted.look()
 
 
-def has_members(group: int) -> bool:
-    """Whether anything is left of a process group; this process's children in it that have ended
-    are collected."""
+def members(group: int) -> list[int]:
+    """The processes of a group that its leader started, itself left out."""
+    found, left = [], _children(group)
+    while left:
+        pid = left.pop()
+        left += _children(pid)
+        if _stat(pid)[2:3] == [str(group)]:
+            found.append(pid)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended, collected or not."""
+    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def _stat(pid: int) -> list[str]:
+    """What proc(5) says of a process, from its state on; empty where it is not there."""
     try:
-        with suppress(ChildProcessError):
-            os.waitpid(-group, os.WNOHANG)
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _subreaper(*, on: bool) -> bool:
@@ -139,10 +152,11 @@ def _subreaper(*, on: bool) -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) == 0)
 
 
-def _children() -> list[int]:
-    """All children of this process; none where the kernel does not tell."""
+def _children(pid: int | str = "self") -> list[int]:
+    """All children of a process, by default of this one; none where the kernel does not tell."""
     found = []
-    for thread in os.listdir("/proc/self/task"):
-        with suppress(OSError), open(f"/proc/self/task/{thread}/children") as file:
-            found += [int(pid) for pid in file.read().split()]
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += [int(child) for child in file.read().split()]
     return found
