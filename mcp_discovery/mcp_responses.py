@@ -11,7 +11,8 @@ from mcp_discovery.disconnects import ClientGoneError
 from mcp_discovery.mcp_messages import JsonRpcError, encoded, failure, framed
 
 PING: Final = b": ping\n\n"
-_PART: Final = 256 * 2**10
+#: What a connection takes before it waits for its client, in bytes.
+_PART: Final = 64 * 2**10
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
@@ -21,7 +22,7 @@ _HEADERS: Final = {
 
 class EventStream:
     """One response, by default as server-sent events; ``write_timeout`` bounds the write of each
-    256 KiB, in seconds."""
+    64 KiB, in seconds."""
 
     def __init__(self, request: web.Request, write_timeout: float) -> None:
         self._request = request

@@ -87,7 +87,7 @@ class BridgedSession:
         client: LegacyClient,
         version: str,
         own: Spoken | None,
-        resources: AsyncExitStack,
+        resources: AsyncExitStack | None,
     ) -> None:
         self.id = secrets.token_hex(16)
         self.client = client
@@ -250,7 +250,8 @@ class BridgedSession:
             with suppress(TimeoutError):  # the process may not answer
                 async with asyncio.timeout(_PATIENCE):
                     await self._audience.wishes.leave(self)
-        await self._resources.aclose()
+        if self._resources is not None:
+            await self._resources.aclose()
 
     @property
     def _latest(self) -> SessionCall | None:

@@ -110,7 +110,8 @@ class SessionTable:
                 if own is not None and own.greeting.protocol < version:
                     version = own.greeting.protocol
                 client = LegacyClient(capabilities, info)
-                session = BridgedSession(self._bridge, client, version, own, stack.pop_all())
+                resources = stack.pop_all() if own is not None else None
+                session = BridgedSession(self._bridge, client, version, own, resources)
         except BaseException:
             self._processes -= has_own
             raise

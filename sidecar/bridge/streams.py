@@ -6,6 +6,7 @@ https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#resuma
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from itertools import takewhile
@@ -21,6 +22,8 @@ from mcp_discovery.mcp_responses import PING, EventStream
 PING_INTERVAL: Final = 15.0
 #: How long, in seconds, a client may take to read.
 WRITE_TIMEOUT: Final = 30.0
+#: How long, in seconds, a client's machine may leave what is sent to it unconfirmed.
+SILENCE: Final = 60.0
 #: How many bytes of messages are kept for one client, and for all clients of this process.
 MOST_BYTES: Final = 4 * 2**20
 MOST_BYTES_OF_ALL: Final = 32 * 2**20
@@ -160,6 +163,7 @@ class MessageStream:
         try:
             with when_lost(request, self._news.set):
                 await out.start(headers)
+                _notice_silence(request)
                 if self._primed:
                     prime = b"id: %b-%d\nretry: %d\ndata: \n\n"
                     await out.write(prime % (self.name.encode(), position, _RETRY))
@@ -206,3 +210,12 @@ class MessageStream:
                 await self._news.wait()
         except TimeoutError:
             await out.write(PING)
+
+
+def _notice_silence(request: web.Request) -> None:
+    """Has the kernel end a connection whose client confirms nothing for so long: one that lost its
+    network says no goodbye."""
+    transport = request.transport
+    found = None if transport is None else transport.get_extra_info("socket")
+    if found is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(SILENCE * 1000))
