@@ -19,13 +19,12 @@ _ORPHANED = 5.0
 
 @fault("bridged server killed", "bridged")
 async def server_killed(environment: Environment, draw: Random) -> Breaking:
-    """Its sidecar starts it again: for a moment it may be shown either way, then it has to be
-    there."""
+    """Its sidecar starts it again."""
     (bridged,) = environment.bridged
     for _ in range(draw.randint(1, 2)):
         killed = await bridged.serves()
-        environment.history.note("slow", bridged.id)
         killed.kill()
+        environment.history.note("silent", bridged.id)
         await bridged.serves(but=killed.pid)
         environment.history.note("serves", bridged.id)
         await environment.shows([bridged.id], "healthy", timeout=seen_within(environment))

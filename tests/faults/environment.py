@@ -215,7 +215,7 @@ class Environment:
     async def start_bridged(self, id: str) -> BridgedProcesses:
         """Starts one more instance: a sidecar that bridges to an MCP server over stdio."""
         route = await self.route(len(self.instances) + len(self.bridged))
-        listens = ("--listen", f"{ports.LOOPBACK}:0", "--", str(GO / "go-sdk"))
+        listens = ("--listen", f"{ports.LOOPBACK}:0", "--", str(GO / "go-sdk-memory"))
         sidecar = await self._sidecar(id, route, Clock(self.folder / f"clock-{id}"), listens)
         bridged = BridgedProcesses(id, sidecar)
         self.bridged.append(bridged)
