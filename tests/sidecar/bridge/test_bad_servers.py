@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -325,21 +325,25 @@ async def test_one_that_does_not_begin_says_what_it_waits_for(
         await until(_says(bridge, reason), timeout=10, what=reason)
 
 
-async def test_many_starts_and_ends_leave_nothing() -> None:
+@pytest.mark.parametrize(
+    ("tool", "times"), [("crash", 200), ("start-worker", 100), ("crash-with-worker", 20)]
+)
+async def test_many_starts_and_ends_leave_nothing(tool: str, times: int) -> None:
     def used() -> tuple[int, int]:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         return len(os.listdir("/proc/self/fd")), len(children)
 
     async with bridged() as bridge:
-        before = used()
-        for _ in range(60):
+
+        async def one() -> None:
             async with bridge.own_process({}, {"name": "c", "version": "1"}, "2025-11-25") as own:
-                with pytest.raises(JsonRpcError):
-                    async with asyncio.timeout(10):
-                        await own.connection.request("tools/call", {"name": "crash-with-worker"})
-        for _ in range(20):
-            async with bridge.own_process({}, {"name": "c", "version": "1"}, "2025-11-25") as own:
-                await own.connection.request("tools/call", {"name": "start-worker"})
-        tasks = {each.get_name() for each in asyncio.all_tasks()}
+                with suppress(JsonRpcError):
+                    async with asyncio.timeout(20):
+                        await own.connection.request("tools/call", {"name": tool})
+
+        await one()
+        before, tasks = used(), len(asyncio.all_tasks())
+        for _ in range(times // 4):
+            await asyncio.gather(*(one() for _ in range(4)))
         assert used() == before
-        assert len(tasks) < 10
+        assert len(asyncio.all_tasks()) == tasks
