@@ -18,6 +18,8 @@ from mcp_discovery.sidecar.bridge.questions import CallOverError, QuestionedCall
 #: Seconds that a request waits for a process that worked for its client before, and may keep
 #: something for it, until it is given another one.
 _LOYALTY: Final = 1.0
+#: Seconds that it waits for any process at all.
+_PATIENCE: Final = 30.0
 #: Seconds without a request after which a process is ended, at most.
 _IDLE: Final = 300.0
 
@@ -61,6 +63,8 @@ class _AskingProcess:
     def end(self) -> None:
         """Ends the process."""
         self._over.set()
+        for each in set() if self._audience is None else set(self._audience.endings):
+            each()
 
     @property
     def is_over(self) -> bool:
@@ -108,8 +112,7 @@ class AskingProcesses:
         of_client = (each for each in self._alive() if each.key == client.key)
         process = min(of_client, key=lambda each: each.users, default=None)
         if (process := process or self._another(client)) is None:
-            detail = f"{self._most} processes for clients that can be asked are busy; try again"
-            raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
+            raise self._busy()
         with self._used(process):
             yield await asyncio.shield(process.spoken)
 
@@ -135,21 +138,29 @@ class AskingProcesses:
 
     async def _taken(self, call: QuestionedCall, client: AskedClient) -> _AskingProcess:
         loop = asyncio.get_running_loop()
-        until = loop.time() + _LOYALTY
+        began = loop.time()
         async with self._freed:
             while True:
                 own = [each for each in self._alive() if each.key == client.key]
                 free = [each for each in own if each.call is None]
                 process = max(free, key=lambda each: each.idle_since, default=None)
-                left = until - loop.time()
-                if process is None and (not own or left <= 0):
+                waited = loop.time() - began
+                if process is None and (not own or waited >= _LOYALTY):
                     process = self._another(client)
                 if process is not None:
                     process.work_for(call)
                     return process
+                if waited >= _PATIENCE:
+                    raise self._busy()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(left if left > 0 else None):
+                    async with asyncio.timeout_at(
+                        began + (_LOYALTY if waited < _LOYALTY else _PATIENCE)
+                    ):
                         await self._freed.wait()
+
+    def _busy(self) -> JsonRpcError:
+        detail = f"{self._most} processes for clients that can be asked are busy; try again soon"
+        return JsonRpcError(INTERNAL_ERROR, detail, status=503)
 
     def _alive(self) -> Iterator[_AskingProcess]:
         self._processes = {each for each in self._processes if not each.life.done()}

@@ -26,6 +26,8 @@ class SharedAudience:
         #: Client → what tells it something.
         self.listeners: dict[object, Callable[[str, Params], None]] = {}
         self.wishes = Wishes(self.notify)
+        #: Are called when its process has ended, and no other one takes its place.
+        self.endings: set[Callable[[], None]] = set()
         self._connection: ChildConnection | None = None
         self._greeting: Greeting | None = None
 

@@ -22,8 +22,8 @@ from mcp_discovery.sidecar.bridge.figures import BridgeFigures
 from mcp_discovery.sidecar.bridge.greeting import (
     Greeting,
     greet,
+    greet_as_legacy,
     initialize,
-    initialize_or_discover,
 )
 from mcp_discovery.sidecar.bridge.supervision import SILENT, supervised
 from mcp_discovery.stdio_child import Ending, StdioChild
@@ -151,9 +151,7 @@ class Bridge:
                 await stack.enter_async_context(self._read(connection, lambda: greeting))
                 try:
                     async with asyncio.timeout(_GREETED_WITHIN):
-                        greeting = await initialize_or_discover(
-                            connection, capabilities, info, protocol
-                        )
+                        greeting = await greet_as_legacy(connection, capabilities, info, protocol)
                 except TimeoutError as error:
                     detail = f"the MCP server did not answer initialize in {_GREETED_WITHIN:g} s"
                     raise JsonRpcError(INTERNAL_ERROR, detail, status=504) from error

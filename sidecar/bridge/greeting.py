@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from mcp_discovery.mcp_messages import (
@@ -81,28 +81,51 @@ def envelope(
 async def greet(
     connection: ChildConnection, capabilities: Mapping[str, Any] | None = None
 ) -> Greeting:
-    """Finds out the era of a process that is read, and makes it ready for requests; a legacy one is
-    told of ``capabilities`` of its client.
+    """Finds out the era of a process that is read, and makes it ready for requests, in the modern
+    era where it has that; a legacy one is told of ``capabilities`` of its client.
 
     Raises :class:`JsonRpcError` where it ends, or refuses both eras.
     """
-    discovering = asyncio.create_task(discover(connection), name="server/discover")
-    initializing: asyncio.Task[Greeting] | None = None
+    begin = partial(initialize, connection, capabilities)
+    return await _either(partial(discover, connection), begin, telling=1)
+
+
+async def greet_as_legacy(
+    connection: ChildConnection,
+    capabilities: Mapping[str, Any],
+    info: Mapping[str, Any],
+    protocol: str,
+) -> Greeting:
+    """Begins with a process in the legacy era where it has that, for a client that speaks
+    ``protocol``; else in the modern one.
+
+    Raises :class:`JsonRpcError` where it ends, or refuses both eras.
+    """
+    begin = partial(initialize, connection, capabilities, info, protocol)
+    return await _either(begin, partial(discover, connection), telling=0)
+
+
+async def _either(
+    first: Callable[[], Coroutine[Any, Any, Greeting]],
+    second: Callable[[], Coroutine[Any, Any, Greeting]],
+    *,
+    telling: int,
+) -> Greeting:
+    """What comes of the first of two ways to begin; of the second one where the first is refused,
+    or is not answered before that. Where both are refused, the error is that of ``telling``."""
+    tasks = [asyncio.create_task(first(), name="the first words")]
     try:
-        await asyncio.wait({discovering}, timeout=_PATIENCE)
-        if not discovering.done():
-            initializing = asyncio.create_task(
-                initialize(connection, capabilities), name="initialize"
-            )
-            await asyncio.wait({discovering, initializing}, return_when=asyncio.FIRST_COMPLETED)
-            if initializing.done() and initializing.exception() is not None:
-                await asyncio.wait({discovering})  # A modern one may refuse it first.
-        if discovering.done():
-            with suppress(JsonRpcError):
-                return discovering.result()
-        return await (initializing or initialize(connection, capabilities))
+        await asyncio.wait(tasks, timeout=_PATIENCE)
+        if not tasks[0].done() or tasks[0].exception() is not None:
+            tasks.append(asyncio.create_task(second(), name="other first words"))
+        waiting = set(tasks)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if any(each.exception() is None for each in done):
+                break
+        answered = [each for each in tasks if each.done() and each.exception() is None]
+        return (answered or tasks[telling:])[0].result()
     finally:
-        tasks = [discovering] + ([initializing] if initializing else [])
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -123,24 +146,6 @@ async def discover(connection: ChildConnection, protocol: str = MODERN) -> Greet
     if protocol not in versions:
         raise JsonRpcError(0, f"supports {', '.join(versions) or 'no version'}")
     return Greeting("modern", protocol, result)
-
-
-async def initialize_or_discover(
-    connection: ChildConnection,
-    capabilities: Mapping[str, Any],
-    info: Mapping[str, Any],
-    protocol: str,
-) -> Greeting:
-    """Begins as a legacy client, and as a modern one where that is refused.
-
-    Raises :class:`JsonRpcError` where both are.
-    """
-    try:
-        return await initialize(connection, capabilities, info, protocol)
-    except JsonRpcError as refused:
-        with suppress(JsonRpcError):
-            return await discover(connection)
-        raise refused
 
 
 async def initialize(

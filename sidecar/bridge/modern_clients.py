@@ -148,6 +148,7 @@ async def _listen(
 
     acknowledged = False
     audience.listeners[stream] = tell
+    audience.endings.add(stream.finish)
     try:
         watched = [uri for uri in dict.fromkeys(uris) if await _watches(spoken, stream, uri)]
         if watched:
@@ -159,6 +160,7 @@ async def _listen(
         return await stream.serve(request, {})
     finally:
         del audience.listeners[stream]
+        audience.endings.discard(stream.finish)
         await audience.wishes.leave(stream)
 
 

@@ -1,8 +1,8 @@
 """An MCP server over stdio, by hand, of one era alone: ``python -m … legacy|modern [MANNER]``.
 
-A manner is how it begins: ``dies`` where it is asked ``server/discover``, does not answer that
-(``silent``), answers nothing for some seconds (``late``), knows the oldest version alone (``old``),
-or a later one too (``later``), or alone (``newest``).
+A manner is how it begins: ``dies`` where it is asked ``server/discover``, answers nothing of the
+other era (``silent``), answers nothing for some seconds (``late``), knows the oldest version alone
+(``old``), or a later one too (``later``), or alone (``newest``).
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ class Server:
     def found(self, id: Any, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         """The result of a request, or nothing where that comes later."""
         meta = params.get("_meta") or {}
+        if self.modern and self.manner == "silent" and method == "initialize":
+            return None
         if self.modern and f"{PREFIX}protocolVersion" not in meta:
             raise Fault(-32602, "no envelope")
         kept = {"ttlMs": 5, "cacheScope": "public"} if self.modern else {}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 from mcp.client.client import ConnectMode
+from mcp.client.subscriptions import SubscriptionLost
 from mcp_types import ElicitResult, InputRequiredResult
 
 from tests.sidecar.bridge.served import called, served
@@ -298,3 +299,16 @@ async def test_a_shared_legacy_process_asks_where_it_is_known_whom(mode: Connect
         assert refusals
         assert all("requests of 2 clients are under way" in each for each in refusals)
         assert len(one.bridge.audience.listeners) == (2 if mode == "legacy" else 0)
+
+
+async def test_a_stream_ends_with_the_process_that_a_client_has() -> None:
+    async with (
+        served(*LEGACY) as one,
+        Client(one.url, elicitation_callback=elicited) as client,
+        client.listen(tools_list_changed=True) as changes,
+    ):
+        await client.call_tool("change", {})
+        assert type(await bounded(anext(changes), 5)).__name__ == "ToolsListChanged"
+        one.bridge.signal(9)
+        with pytest.raises(SubscriptionLost):
+            await bounded(anext(changes), 10)

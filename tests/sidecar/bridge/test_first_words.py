@@ -65,6 +65,14 @@ async def test_a_process_of_both_eras_asks_each_client_in_its_era() -> None:
             assert found.content[0].text == "Ann"  # type: ignore[union-attr]
 
 
+async def test_a_process_that_is_silent_in_the_era_of_its_client() -> None:
+    async with served(*ONE_ERA, "modern", "silent") as one:
+        for _ in range(2):
+            async with Client(one.url, mode="legacy", elicitation_callback=elicited) as client:
+                assert len((await client.list_tools()).tools) == 9
+        assert one.bridge.modern_alone
+
+
 async def test_a_later_version_passes_where_the_process_knows_it() -> None:
     async with aiohttp.ClientSession() as http:
         async with served(*ONE_ERA, "modern", "later") as one:

@@ -43,8 +43,9 @@ async def test_the_choice_can_be_made_for_all(each: bool, processes: int) -> Non
         assert len(bridge.processes) == processes
 
 
-async def test_the_client_is_asked_by_the_response_to_its_request() -> None:
-    async with bridged() as bridge, client(bridge, roots={}) as one:
+@pytest.mark.parametrize("each", [None, False])
+async def test_the_client_is_asked_by_the_response_to_its_request(each: bool | None) -> None:
+    async with bridged(each=each) as bridge, client(bridge, roots={}) as one:
         message = one.calling("roots")
         async with one.http.post(one.url, json=message, headers=one.headers) as response:
             seen = events(response)
