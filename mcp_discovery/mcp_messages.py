@@ -10,6 +10,7 @@ import binascii
 import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -48,6 +49,10 @@ STATUSES: Final[Mapping[int, int]] = {
 }
 
 Id: TypeAlias = str | int
+
+#: What may be an integer of more than 64 bits, and how many bytes of a text are searched for it.
+_LARGE_INTEGER: Final = re.compile(rb"[0-9]{19}")
+_LOOKED_THROUGH: Final = 64 * 2**10
 
 
 class JsonRpcError(DiscoveryError):
@@ -102,10 +107,22 @@ class RpcRequest(NamedTuple):
         return value or {}
 
 
+def parsed(text: bytes) -> Any:
+    """The JSON in ``text``; raises :class:`orjson.JSONDecodeError`.
+
+    An integer of more than 64 bits, which orjson makes a float, stays one in all but long texts.
+    """
+    value = orjson.loads(text)
+    if len(text) <= _LOOKED_THROUGH and _LARGE_INTEGER.search(text):
+        with suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return value
+
+
 def decoded(body: bytes) -> Any:
     """The JSON in ``body``; raises :class:`JsonRpcError`."""
     try:
-        return orjson.loads(body)
+        return parsed(body)
     except orjson.JSONDecodeError as error:
         raise JsonRpcError(
             PARSE_ERROR, f"Parse error: the body is not JSON ({error})", status=400
@@ -148,6 +165,18 @@ def failure(id: Id | None, fault: JsonRpcError) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "error": error}
 
 
+def error_of(error: Any) -> JsonRpcError:
+    """What another's message has as its ``error``, with what it lacks put in."""
+    if not isinstance(error, dict):
+        return JsonRpcError(INTERNAL_ERROR, str(error))
+    code, message = error.get("code"), error.get("message")
+    return JsonRpcError(
+        code if type(code) is int else INTERNAL_ERROR,
+        message if isinstance(message, str) else "",
+        error.get("data"),
+    )
+
+
 def notification(method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A notification to a client."""
     message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
@@ -162,9 +191,9 @@ def encoded(message: Any) -> bytes:
     """
     try:
         return orjson.dumps(message, default=dict)
-    except orjson.JSONEncodeError:  # a server's own integer of more than 64 bits
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, or half a character
         try:
-            return json.dumps(message, default=dict, ensure_ascii=False).encode(errors="replace")
+            return json.dumps(message, default=dict).encode()
         except RecursionError:
             fault = JsonRpcError(INTERNAL_ERROR, "the message is nested too deeply")
             if isinstance(message, dict) and "method" not in message:

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import signal
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import orjson
 from mcp_discovery.child import Child
 from mcp_discovery.child_log import ChildLog
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.mcp_messages import INTERNAL_ERROR
+from mcp_discovery.mcp_messages import INTERNAL_ERROR, parsed
 from mcp_discovery.program import Program
 from mcp_discovery.quoted import quoted
 from mcp_discovery.secrets import secret_values
@@ -34,10 +35,11 @@ LARGEST: Final = 64 * 2**20
 _CHUNK: Final = 256 * 2**10
 #: How long its output is read after its end, in seconds: what it started may hold the pipe open.
 _LAST_WORDS: Final = 0.5
-#: After so many lines the loop has its turn.
-_TURN: Final = 100
-#: How long, in seconds, a process waits after so many lines of its output that are no messages.
+#: After so many seconds with its lines the loop has its turn.
+_TURN: Final = 0.005
+#: How long, in seconds, a process waits after how many lines of its output that are no messages.
 _RESPITE: Final = 0.005
+_NOISE: Final = 100
 _BOM: Final = b"\xef\xbb\xbf"
 
 _ID: Final = rb'"id"\s*:\s*(?P<id>-?\d{1,18}|"(?:[^"\\]|\\.){0,200}")'
@@ -168,7 +170,7 @@ class StdioChild:
                     skipped = 0
                     continue
                 self.log.printed(line)
-                if (skipped := skipped + 1) % _TURN == 0:
+                if (skipped := skipped + 1) % _NOISE == 0:
                     await asyncio.sleep(_RESPITE)  # from a command that prints without end
                 if (fault := _fault(line[:_EDGE], line[-_EDGE:], "is not JSON")) is not None:
                     yield orjson.loads(fault)
@@ -210,7 +212,7 @@ class StdioChild:
         One over :data:`LARGEST` is left out; where it is an answer, an error comes in its place.
         """
         assert self._process.stdout is not None
-        buffer, scanned, turn = bytearray(), 0, 0
+        buffer, scanned, turn = bytearray(), 0, time.monotonic()
         skipped: bytes | None = None  # how the line began that is left out
         while chunk := await self._process.stdout.read(_CHUNK):
             buffer += chunk
@@ -222,8 +224,9 @@ class StdioChild:
                     line, skipped = _fault(skipped, line[-_EDGE:], what) or b"", None
                 if line := line.removeprefix(_BOM).strip():
                     yield line
-                if (turn := turn + 1) % _TURN == 0:
+                if time.monotonic() - turn > _TURN:
                     await asyncio.sleep(0)
+                    turn = time.monotonic()
             del buffer[:begin]
             scanned = len(buffer)
             if skipped is not None:
@@ -234,6 +237,9 @@ class StdioChild:
                 skipped = bytes(buffer[:_EDGE])
                 del buffer[:-_EDGE]
                 scanned = len(buffer)
+        # A message that is whole all the same.
+        if skipped is None and isinstance(_decoded(rest := bytes(buffer).strip()), dict):
+            yield rest
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
@@ -273,10 +279,10 @@ def _decoded(line: bytes) -> Any:
     if line[:1] not in (b"{", b"["):
         return None
     try:
-        return orjson.loads(line)
+        return parsed(line)
     except orjson.JSONDecodeError:
         try:
-            # An integer of more than 64 bits, for one, or text in another encoding.
+            # Half a character, for one, or text in another encoding.
             return json.loads(line.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             return None

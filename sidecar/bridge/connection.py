@@ -16,6 +16,7 @@ from mcp_discovery.mcp_messages import (
     Id,
     JsonRpcError,
     encoded,
+    error_of,
     failure,
     notification,
     result,
@@ -190,7 +191,7 @@ class ChildConnection:
         finally:
             del self._pending[id]
         if (error := reply.get("error")) is not None:
-            raise _error_of(error)
+            raise error_of(error)
         content = reply.get("result")
         if not isinstance(content, dict):
             raise JsonRpcError(INTERNAL_ERROR, f"the MCP server answered {method} with no object")
@@ -290,14 +291,3 @@ def _with_token(params: Params | None, id: int) -> tuple[Id | None, Params | Non
     if params is None or not isinstance(token, str | int):
         return None, params
     return token, {**params, "_meta": {**meta, "progressToken": id}}  # type: ignore[dict-item]
-
-
-def _error_of(error: Any) -> JsonRpcError:
-    if not isinstance(error, dict):
-        return JsonRpcError(INTERNAL_ERROR, str(error))
-    code, message = error.get("code"), error.get("message")
-    return JsonRpcError(
-        code if isinstance(code, int) else INTERNAL_ERROR,
-        message if isinstance(message, str) else "",
-        error.get("data"),
-    )

@@ -18,6 +18,7 @@ from mcp_discovery.mcp_messages import (
     Id,
     JsonRpcError,
     RpcRequest,
+    error_of,
     notification,
 )
 from mcp_discovery.sidecar.bridge.bridge import Bridge
@@ -165,16 +166,14 @@ class BridgedSession:
 
     def answered(self, message: Mapping[str, Any]) -> None:
         """Takes the client's answer to what it was asked."""
-        answer = self._asked.get(message.get("id", ""))
+        id, found = message.get("id"), message.get("result")
+        answer = self._asked.get(id) if isinstance(id, str | int) else None
         if answer is None or answer.done():
             return
-        if (error := message.get("error")) is not None:
-            error = error if isinstance(error, dict) else {}
-            code = error.get("code")
-            code = code if isinstance(code, int) else INTERNAL_ERROR
-            answer.set_exception(JsonRpcError(code, str(error.get("message")), error.get("data")))
+        if (error := message.get("error")) is not None or not isinstance(found, dict):
+            answer.set_exception(error_of(error or "the client answered with no object"))
         else:
-            answer.set_result(dict(message.get("result") or {}))
+            answer.set_result(found)
 
     # -- to the client --------------------------------------------------------------------------
 

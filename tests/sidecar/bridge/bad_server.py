@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -132,11 +133,23 @@ def latin(id: Id) -> None:
     say(b'{"jsonrpc":"2.0","id":%d,"result":{"text":"sch\xf6n","big":%d}}' % (int(id), 10**30))
 
 
+def factorial(id: Id) -> None:
+    number = -math.factorial(30)
+    said = {"number": number, "digits": "1" * 40, "part": 0.5}
+    say(json.dumps({"jsonrpc": "2.0", "id": id, "result": said}))
+
+
 def huge(id: Id, size: int = 65 * 2**20) -> None:
     say(b'{"result":{"text":"', b"")
     for _ in range(size // 2**20):
         say(b"x" * 2**20, b"")
     say(b'"},"jsonrpc":"2.0","id":%d}' % int(id))
+
+
+def last_words(id: Id) -> None:
+    """An answer with half a character, and no end of its line."""
+    say(json.dumps({"jsonrpc": "2.0", "id": id, "result": {"text": "half \ud83d"}}), b"")
+    os._exit(0)
 
 
 def large(id: Id) -> None:
@@ -200,7 +213,9 @@ TOOLS: dict[str, Callable[[Id], None]] = {
     "split": split,
     "odd-text": odd_text,
     "latin": latin,
+    "factorial": factorial,
     "huge": huge,
+    "last-words": last_words,
     "large": large,
     "deep": deep,
     "rather-deep": rather_deep,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from mcp_discovery.mcp_messages import JsonRpcError
+from mcp_discovery.mcp_messages import JsonRpcError, encoded
 from mcp_discovery.program import INHERITED, Program
 from mcp_discovery.sidecar.bridge import bridge as bridges
 from mcp_discovery.sidecar.bridge.bridge import Bridge
@@ -131,6 +132,7 @@ async def test_pauses_grow_between_processes_that_end(monkeypatch: pytest.Monkey
         ("split", {"text": "ö✓𝄞"}),
         ("odd-text", {"text": "odd"}),
         ("latin", {"text": "sch\ufffdn", "big": 10**30}),
+        ("factorial", {"number": -(math.factorial(30)), "digits": "1" * 40, "part": 0.5}),
     ],
 )
 async def test_what_is_read_as_it_is_meant(tool: str, found: dict[str, Any]) -> None:
@@ -149,6 +151,13 @@ async def test_an_answer_that_is_not_read_is_an_error(tool: str, said: str) -> N
         assert raised.value.message == f"the answer of the MCP server {said}"
         assert len((await call(bridge, "large"))["text"]) == 8 * 2**20
         assert bridge.restarts == 0
+
+
+async def test_a_last_answer_needs_no_end_of_its_line() -> None:
+    async with bridged() as bridge:
+        found = await call(bridge, "last-words")
+    assert found == {"text": "half \ud83d"}
+    assert encoded(found) == rb'{"text": "half \ud83d"}'
 
 
 async def test_noise_is_skipped_and_logged_in_bounds(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -39,7 +41,13 @@ async def test_headers_and_statuses() -> None:
             assert (response.status, response.content_type) == (200, "application/json")
         async with one.http.post(one.url, data=b"{", headers=one.headers) as response:
             assert (response.status, (await response.json())["error"]["code"]) == (400, -32700)
-        for message in ({"method": "notifications/what"}, {"id": 5, "result": {}}):
+        messages: list[dict[str, Any]] = [
+            {"method": "notifications/what"},
+            {"id": 5, "result": {}},
+            {"id": [5], "error": {}},
+            {"id": {}, "error": None, "result": [1]},
+        ]
+        for message in messages:
             answer = await one.send({"jsonrpc": "2.0", **message})
             assert (answer.status, answer.content) == (202, None)
         assert (await one.send({"jsonrpc": "1.0", "id": 1, "method": "ping"})).status == 400
@@ -55,6 +63,16 @@ async def test_headers_and_statuses() -> None:
         assert (await one.end()).status == 200
         assert (await one.end()).status == 404
         assert (await one.call("pid")).status == 404
+
+
+async def test_numbers_and_texts_come_as_they_were_sent() -> None:
+    body = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", %s}}'
+    arguments = b'"arguments": {"text": [%d, "\xf0\x9f\x98\x80\xe2\x82\xac"]}' % (10**25,)
+    async with bridged() as bridge, client(bridge) as one:
+        sent = body % arguments
+        async with one.http.post(one.url, data=sent, headers=one.headers) as response:
+            found = json.loads(await response.read())
+    assert found["result"]["content"] == [{"type": "text", "text": [10**25, "😀€"]}]
 
 
 async def test_an_id_that_is_in_use_is_refused() -> None:
