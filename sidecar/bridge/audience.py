@@ -11,12 +11,14 @@ from typing import Any, Final
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
 from mcp_discovery.sidecar.bridge.connection import ASKABLE, ChildConnection, Params
 from mcp_discovery.sidecar.bridge.greeting import Greeting
-from mcp_discovery.sidecar.bridge.wishes import LISTS, MESSAGE, Wishes, is_wanted
+from mcp_discovery.sidecar.bridge.wishes import LISTS, MESSAGE, UPDATED, Wishes, is_wanted
 
 log = logging.getLogger(__name__)
 
 #: What belongs to one client, and does not say to which.
 _PRIVATE: Final = frozenset(("notifications/tasks/status", "notifications/elicitation/complete"))
+#: What belongs to no request, whatever is under way.
+_OF_ALL: Final = frozenset((UPDATED, *LISTS.values()))
 
 
 class SharedAudience:
@@ -50,28 +52,29 @@ class SharedAudience:
 
     def notify(self, method: str, params: Params) -> None:
         """Tells those whom it is for what the process says without naming a request."""
-        if method in _PRIVATE or (method == MESSAGE and self._log(params)):
+        if method in _PRIVATE or (method not in _OF_ALL and self._tell_one(method, params)):
             return
         for client, tell in list(self.listeners.items()):
             if self.wishes.admits(client, method, params):
                 tell(method, params)
 
-    def _log(self, message: Params) -> bool:
-        """Hands on a message of the log where requests are under way: to the one client that it can
-        be for, and to nobody where it can be for several.
+    def _tell_one(self, method: str, params: Params) -> bool:
+        """Hands on a message of the log, or one of the server's own kind, where requests are under
+        way: to the one client that it can be for, and to nobody where it can be for several.
 
         A modern process says nothing but for a request that wants it; a legacy one says to all
         what it says while nobody waits for it.
         """
         if self._connection is None or self._greeting is None:
             return False
-        clients = list(self._connection.clients.values())
-        wanting = [each for each in clients if is_wanted(message, each.log_level)]
+        clients = wanting = list(self._connection.clients.values())
+        if method == MESSAGE:
+            wanting = [each for each in clients if is_wanted(params, each.log_level)]
         modern = self._greeting.is_modern
         if len(wanting if modern else clients) > 1:
-            log.debug("a message of the server's log could be for several clients")
+            log.debug("%s could be for several clients", method)
         elif wanting:
-            wanting[0].notify(MESSAGE, message)
+            wanting[0].notify(method, params)
         return modern or bool(clients)
 
     async def ask(self, method: str, params: Params) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Wishes:
             return any(
                 client in each.clients
                 for base, each in self._watched.items()
-                if uri.startswith(base)
+                if uri.startswith(base) and (base[-1:] == "/" or uri[len(base)] in "/?#")
             )
         if method == MESSAGE:
             return is_wanted(params, self.level_of(client))

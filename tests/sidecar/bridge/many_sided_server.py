@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 _WRITING = threading.Lock()
-TOOLS = ("wait", "log", "steps", "pid", "roots", "echo", "end", "seen", "update", "change")
+TOOLS = ("wait", "log", "steps", "pid", "roots", "echo", "end", "seen", "update", "change", "tell")
 
 
 def send(**message: Any) -> None:
@@ -112,6 +112,11 @@ class Server:
     def change(self, id: Any, _: Any, __: Any) -> None:
         send(method="notifications/tools/list_changed")
         self.answer(id, "changed")
+
+    def tell(self, id: Any, _: Any, given: dict[str, Any]) -> None:
+        for _ in range(given.get("times", 1)):
+            send(method=given["method"], params=given.get("params", {}))
+        self.answer(id, "told")
 
 
 def main() -> None:

@@ -82,7 +82,8 @@ async def test_subscriptions_are_counted() -> None:
             await one.ask("resources/subscribe", uri="x://b")
             await two.call("update", uri="x://b/part")
             assert (await told(ones))["params"] == {"uri": "x://b/part"}
-            assert await silent(twos, after=one)
+            await two.call("update", uri="x://beside")
+            assert await silent(twos, ones, after=one)
             await one.ask("resources/unsubscribe", uri="x://a")
             await one.call("update", uri="x://a")
             assert (await told(twos))["params"] == {"uri": "x://a"}
@@ -118,7 +119,9 @@ async def test_levels_of_logs_are_kept_for_each_session() -> None:
         assert (await one.ask("logging/setLevel", level="loud")).content.keys() >= {"result"}
 
 
-async def test_what_is_logged_during_a_request_reaches_its_session_alone() -> None:
+@pytest.mark.parametrize("method", ["notifications/message", "notifications/acme/draft"])
+async def test_what_is_said_during_a_request_reaches_its_session_alone(method: str) -> None:
+    said = {"method": method, "params": {"level": "info", "data": "secret"}}
     async with (
         bridged() as bridge,
         client(bridge) as one,
@@ -126,13 +129,13 @@ async def test_what_is_logged_during_a_request_reaches_its_session_alone() -> No
         listening(two) as twos,
         listening(one) as ones,
     ):
-        answer = await one.call("log", level="info", text="secret")
+        answer = await one.call("tell", **said)
         assert answer.events[-2].data["params"]["data"] == "secret"
         assert await silent(twos, ones, after=two)
         # With requests of both it cannot be said whose it is.
         waiting = asyncio.create_task(two.call("wait", seconds=0.5))
         await two.call("pid")
-        answer = await one.call("log", level="info", text="secret")
+        answer = await one.call("tell", **said)
         assert [each.data["method"] for each in answer.events[:-1] if each.data] == []
         assert (await waiting).text == "waited"
         assert twos.empty() and ones.empty()
