@@ -207,9 +207,10 @@ class SessionTable:
         left = (
             each
             for each in self._sessions.values()
-            if not each.connections and not each.is_busy and (each.has_own or not has_own)
+            if not each.connections and (each.has_own or not has_own)
         )
-        if (oldest := min(left, key=lambda each: each.heard, default=None)) is None:
+        oldest = min(left, key=lambda each: (each.is_busy, each.heard), default=None)
+        if oldest is None:
             detail = f"{most} {what} are open here, which is the limit; try again soon"
             raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
         log.info("%s: a session without a connection makes room for another", self._bridge.name)

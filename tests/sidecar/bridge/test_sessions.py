@@ -107,8 +107,12 @@ async def test_one_over_the_limit_is_refused_and_one_that_left_makes_room() -> N
 async def test_shared_ones_are_limited_as_well() -> None:
     async with bridged(most=2) as bridge, client(bridge), client(bridge) as two:
         three = WireClient(bridge.url)
+        waiting = asyncio.create_task(two.call("wait", seconds=60))  # which holds no place for it
+        await two.call("pid")
         assert (await three.begin()).status == 503
         await two.leave()
+        await asyncio.wait({waiting})
+        waiting.exception()
         assert (await three.begin()).status == 200
         await three.leave()
 
