@@ -123,7 +123,7 @@ class Child:
             env = {name: value for name, value in os.environ.items() if name not in _OURS}
         pipe = asyncio.subprocess.PIPE if piped else None
         try:
-            with orphans.starting():
+            with orphans.starting() as mark:
                 process = await _create_process(
                     *command,
                     stdin=pipe,
@@ -132,9 +132,9 @@ class Child:
                     env=env,
                     cwd=cwd,
                     start_new_session=True,
-                    preexec_fn=_dies_with_us() if bound else None,
+                    preexec_fn=_dies_with_us(mark) if bound else None,
                 )
-                orphans.started(process.pid)
+                orphans.started(process.pid, mark)
         except (OSError, ValueError) as error:
             raise _start_error(program, cwd, error) from error
         log.info("started %s as process %d", program, process.pid)
@@ -152,9 +152,11 @@ class Child:
 
     async def stop(self, grace: float) -> None:
         """SIGTERM to the group, and SIGKILL to what is left of it after ``grace`` seconds."""
+        started: list[orphans.Descendant] = []
         if self.process.returncode is None:
             # What wraps a server, as npx does, may end before it.
-            wrapped = orphans.members(self.process.pid)
+            started = orphans.descendants(self.process.pid)
+            wrapped = [each for each in started if each.group == self.process.pid]
             self.signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(grace):
@@ -163,8 +165,11 @@ class Child:
                         await asyncio.sleep(_POLL)
             except TimeoutError:
                 log.warning("the MCP server did not end within %g s: killing it", grace)
-        # Also after its own end: workers that it left behind are in its group.
+        # Also after its own end: workers that it left behind are in its group, and some in others.
         self.signal(signal.SIGKILL)
+        for each in filter(orphans.is_running, started):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(each.pid, signal.SIGKILL)
         await self.process.wait()
         orphans.over(self.process.pid)
 
@@ -187,8 +192,9 @@ def _start_error(program: str, cwd: str | None, error: OSError | ValueError) -> 
     return ChildStartError(f"{program!r} {problem}", NOT_EXECUTABLE)
 
 
-def _dies_with_us() -> Callable[[], None] | None:
-    """What the child does before it becomes the server: asks to be killed when we die.
+def _dies_with_us(mark: int) -> Callable[[], None] | None:
+    """What the child does before it becomes the server: asks to be killed when we die, and takes
+    the mark of all that it starts.
 
     Without it a server would outlive a sidecar that was killed, and nobody would watch it.
     """
@@ -198,6 +204,7 @@ def _dies_with_us() -> Callable[[], None] | None:
 
     def prepare() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        orphans.bear(mark)
         if os.getppid() != parent:  # It died in between.
             os._exit(1)
 

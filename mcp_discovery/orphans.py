@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Final
+from itertools import count
+from typing import Final, NamedTuple
 
 log = logging.getLogger(__name__)
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_RLIMIT_RTTIME: Final = 15  # on Linux
+#: The first mark of a command, in microseconds: 73,000 years.
+_FIRST_MARK: Final = 2**61
 #: Seconds between two looks for orphans.
 _TURN: Final = 1.0
 #: How often it is looked, and with which pause in seconds, for the last of them.
@@ -29,8 +34,10 @@ class _Commands:
     """The processes that were started as commands, and are not over."""
 
     def __init__(self) -> None:
-        self.running: set[int] = set()
+        #: Process id → mark.
+        self.running: dict[int, int] = {}
         self.starting = 0
+        self.marks = count(_FIRST_MARK)
         self.adopted: Adopted | None = None
 
 
@@ -38,7 +45,8 @@ _COMMANDS: Final = _Commands()
 
 
 class Adopted:
-    """The orphans that have come to this process, each with the commands that it may be of."""
+    """The orphans that have come to this process, each with the commands that it may be of: that
+    with its mark, or all where it bears none."""
 
     def __init__(self) -> None:
         self._of: dict[int, set[int]] = {}
@@ -56,8 +64,11 @@ class Adopted:
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     self._of.pop(pid, None)
                     continue
-            of = self._of.setdefault(pid, set(running))
-            of &= running
+            if pid not in self._of:
+                mark = _mark(pid)
+                self._of[pid] = {each for each, own in running.items() if mark in (None, own)}
+            of = self._of[pid]
+            of &= running.keys()
             if not of:
                 left = True
                 log.info("ending process %d, which a command has left behind", pid)
@@ -98,41 +109,66 @@ async def adopting() -> AsyncIterator[None]:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """A command is started while the block runs."""
+def starting() -> Iterator[int]:
+    """A command is started while the block runs; the mark that it is to bear."""
     _COMMANDS.starting += 1
     try:
-        yield
+        yield next(_COMMANDS.marks)
     finally:
         _COMMANDS.starting -= 1
 
 
-def started(pid: int) -> None:
+def started(pid: int, mark: int) -> None:
     """``pid`` is a command; to be called within :func:`starting`."""
-    _COMMANDS.running.add(pid)
+    _COMMANDS.running[pid] = mark
+
+
+def bear(mark: int) -> None:
+    """Marks this process and all that it starts: by a limit of real-time scheduling that is beyond
+    any use, since other inherited things mean something or are taken away."""
+    with suppress(ValueError, OSError):  # there is a limit already
+        resource.setrlimit(_RLIMIT_RTTIME, (mark, mark))
+
+
+def _mark(pid: int) -> int | None:
+    with suppress(OSError), open(f"/proc/{pid}/limits") as file:
+        for line in file:
+            if line.startswith("Max realtime timeout"):
+                limit = line.split()[-2]
+                return int(limit) if limit.isdecimal() and int(limit) >= _FIRST_MARK else None
+    return None
 
 
 def over(pid: int) -> None:
     """The command ``pid`` is over, and was waited for: what it left behind is ended."""
-    _COMMANDS.running.discard(pid)
+    _COMMANDS.running.pop(pid, None)
     if _COMMANDS.adopted is not None:
         _COMMANDS.adopted.look()
 
 
-def members(group: int) -> list[int]:
-    """The processes of a group that its leader started, itself left out."""
-    found, left = [], _children(group)
+class Descendant(NamedTuple):
+    """A process, the group that it is in, and when it began."""
+
+    pid: int
+    group: int
+    began: str
+
+
+def descendants(pid: int) -> list[Descendant]:
+    """All processes that a process has started, and these, and that have a parent among them."""
+    found, left = [], _children(pid)
     while left:
-        pid = left.pop()
-        left += _children(pid)
-        if _stat(pid)[2:3] == [str(group)]:
-            found.append(pid)
+        child = left.pop()
+        left += _children(child)
+        if stat := _stat(child):
+            found.append(Descendant(child, int(stat[2]), stat[19]))
     return found
 
 
-def is_running(pid: int) -> bool:
+def is_running(process: Descendant) -> bool:
     """Whether a process has not ended, collected or not."""
-    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+    stat = _stat(process.pid)
+    return bool(stat) and stat[0] not in "ZX" and stat[19] == process.began
 
 
 def _stat(pid: int) -> list[str]:

@@ -125,6 +125,21 @@ async def test_what_was_started_ends_with_its_server(tmp_path: Path) -> None:
         assert (await call(url, "environment"))["pid"] != server
 
 
+async def test_what_a_session_started_ends_with_its_process(tmp_path: Path) -> None:
+    with running(settings(*SERVER, sessions="each"), tmp_path) as process:
+        url = await url_of(process)
+        async with asyncio.timeout(30), Client(url, mode="legacy") as client:
+            left = []
+            for tool in ("start-worker", "orphan"):
+                result = await client.call_tool(tool, {})
+                found = json.loads(result.content[0].text)  # type: ignore[union-attr]
+                left += found if isinstance(found, list) else [found]
+            assert all(Path(f"/proc/{pid}").exists() for pid in left)
+        for pid in left:
+            await gone(pid)
+        assert await call(url, "environment")  # the process that all share was not touched
+
+
 async def test_what_cannot_be_passed_on_is_an_error(tmp_path: Path) -> None:
     with running(settings(*SERVER), tmp_path) as process:
         url = await url_of(process)

@@ -342,13 +342,15 @@ async def test_many_starts_and_ends_leave_nothing(tool: str, times: int) -> None
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         return len(os.listdir("/proc/self/fd")), len(children)
 
+    workers: list[int] = []
     async with bridged() as bridge:
 
         async def one() -> None:
             async with bridge.own_process({}, {"name": "c", "version": "1"}, "2025-11-25") as own:
                 with suppress(JsonRpcError):
                     async with asyncio.timeout(20):
-                        await own.connection.request("tools/call", {"name": tool})
+                        found = await own.connection.request("tools/call", {"name": tool})
+                    workers.extend(json.loads(found["content"][0]["text"]))
 
         await one()
         before, tasks = used(), len(asyncio.all_tasks())
@@ -356,3 +358,5 @@ async def test_many_starts_and_ends_leave_nothing(tool: str, times: int) -> None
             await asyncio.gather(*(one() for _ in range(4)))
         assert used() == before
         assert len(asyncio.all_tasks()) == tasks
+        for pid in workers:
+            await gone(pid)
