@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
-import orjson
 
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.facade.access.calling import PartialAccess
 from mcp_discovery.facade.gateway.restriction import filtered
-from mcp_discovery.mcp_messages import encoded
+from mcp_discovery.mcp_messages import encoded, parsed
 
 #: The largest answer, and the largest event of a stream, in bytes.
 _LARGEST = 16 * 2**20
@@ -122,9 +120,6 @@ def _data(line: bytes) -> bytes | None:
 
 def _message(data: bytes) -> Any:
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(data)  # an integer of more than 64 bits, for one
-        except (ValueError, RecursionError) as error:
-            raise UnfilterableAnswerError("its answer is not JSON") from error
+        return parsed(data)
+    except ValueError as error:
+        raise UnfilterableAnswerError("its answer is not JSON") from error

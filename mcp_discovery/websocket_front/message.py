@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-
-import orjson
 
 from mcp_discovery.json_values import count_values
 from mcp_discovery.mcp_messages import (
@@ -16,6 +13,7 @@ from mcp_discovery.mcp_messages import (
     VERSION,
     Id,
     JsonRpcError,
+    parsed,
     routing_headers,
 )
 
@@ -43,7 +41,7 @@ class SocketMessage(NamedTuple):
 
 async def read(data: bytes) -> SocketMessage:
     """The message in ``data``; raises :class:`JsonRpcError` where there is none."""
-    value = _parsed(data) if len(data) <= LARGE else await asyncio.to_thread(_parsed, data)
+    value = _checked(data) if len(data) <= LARGE else await asyncio.to_thread(_checked, data)
     if isinstance(value, list):
         raise JsonRpcError(INVALID_REQUEST, "Invalid request: send each message in its own frame")
     if isinstance(value, dict):
@@ -57,14 +55,11 @@ async def read(data: bytes) -> SocketMessage:
     raise JsonRpcError(INVALID_REQUEST, "Invalid request: a frame is one JSON-RPC 2.0 message")
 
 
-def _parsed(data: bytes) -> Any:
+def _checked(data: bytes) -> Any:
     if len(data) > LARGE and count_values(data, _MOST_VALUES) > _MOST_VALUES:
         detail = f"the message has more than {_MOST_VALUES:,} JSON values; send it by POST"
         raise JsonRpcError(INVALID_REQUEST, detail)
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(data)  # an integer of more than 64 bits, for one
-        except (ValueError, RecursionError) as error:
-            raise JsonRpcError(PARSE_ERROR, "Parse error: the frame is not JSON") from error
+        return parsed(data)
+    except ValueError as error:
+        raise JsonRpcError(PARSE_ERROR, "Parse error: the frame is not JSON") from error
