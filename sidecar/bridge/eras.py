@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from mcp_discovery.mcp_messages import (
@@ -107,7 +108,8 @@ async def ask_as_modern(
         if level is not None:
             checked_level(level)
             if "logging" in greeting.capabilities:
-                await spoken.audience.wishes.set_level(exchange, level)
+                with suppress(JsonRpcError):  # Its answer does not depend on its messages.
+                    await spoken.audience.wishes.set_level(exchange, level)
         found = await connection.request(method, _without_envelope(params), exchange)
     except JsonRpcError as fault:
         if fault.code == RESOURCE_NOT_FOUND:
