@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ class SessionTable:
         self._bridge = bridge
         self._limits = limits
         self._sessions: dict[str, BridgedSession] = {}
+        #: Those whose client has no connection, in the order in which they lost it.
+        self._left: OrderedDict[BridgedSession, None] = OrderedDict()
+        #: How many have a process.
+        self._own = 0
         #: Of those that are about to be: how many, and how many with a process.
         self._coming = self._coming_own = 0
         #: How many processes there are, or are about to be, or to end.
@@ -119,6 +124,7 @@ class SessionTable:
             self._coming -= 1
             self._coming_own -= has_own
         self._sessions[session.id] = session
+        self._own += session.has_own
         if own is not None:
             own.connection.ended = partial(self.end, session)
             if own.connection.is_over:
@@ -131,6 +137,8 @@ class SessionTable:
         """Ends a session, unless that was done; what is its own ends beside."""
         if self._sessions.pop(session.id, None) is None:
             return
+        self._own -= session.has_own
+        self._left.pop(session, None)
         if session.missed is not None:
             session.missed.cancel()
         task = asyncio.create_task(self._end(session), name="the end of a session")
@@ -152,6 +160,7 @@ class SessionTable:
         if session.missed is not None:
             session.missed.cancel()
             session.missed = None
+        self._left.pop(session, None)
         connection = request.protocol
         if connection in session.connections:
             yield
@@ -174,6 +183,7 @@ class SessionTable:
         if session.connections or session.missed is not None or session.id not in self._sessions:
             return
         session.heard = asyncio.get_running_loop().time()
+        self._left[session] = None
         limits = self._limits
         if session.has_own:
             soon = session.listened or not session.greeted
@@ -197,20 +207,14 @@ class SessionTable:
         """Ends the session that was not heard of for the longest time, of those whose client has no
         connection, where there are too many; raises :class:`JsonRpcError` where there is none."""
         limits = self._limits
-        own = self._coming_own + sum(each.has_own for each in self._sessions.values())
-        if has_own and own >= limits.most_own:
+        if has_own and self._own + self._coming_own >= limits.most_own:
             most, what = limits.most_own, "sessions with a process of their own"
         elif len(self._sessions) + self._coming >= limits.most:
             most, what = limits.most, "sessions"
         else:
             return
-        left = (
-            each
-            for each in self._sessions.values()
-            if not each.connections and (each.has_own or not has_own)
-        )
-        oldest = min(left, key=lambda each: (each.is_busy, each.heard), default=None)
-        if oldest is None:
+        left = (each for each in self._left if not each.is_busy and (each.has_own or not has_own))
+        if (oldest := next(left, None)) is None:
             detail = f"{most} {what} are open here, which is the limit; try again soon"
             raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
         log.info("%s: a session without a connection makes room for another", self._bridge.name)

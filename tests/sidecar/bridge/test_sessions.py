@@ -94,6 +94,7 @@ async def test_one_over_the_limit_is_refused_and_one_that_left_makes_room() -> N
         assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
         assert "2 sessions with a process" in refused.content["error"]["message"]
         await two.leave()
+        await bridge.until_absent(1)
         assert (await three.begin()).status == 200
         assert len(bridge) == 2
         assert (await one.call("pid")).status == 200

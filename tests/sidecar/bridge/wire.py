@@ -58,6 +58,14 @@ class Bridged:
 
         await until(found, timeout=within, what=f"{number} sessions")
 
+    async def until_absent(self, number: int) -> None:
+        """Waits until the clients of so many sessions are known to have no connection."""
+
+        async def found() -> bool:
+            return sum(not each.connections for each in self.endpoint.legacy.sessions) == number
+
+        await until(found, timeout=5, what=f"{number} sessions without a connection")
+
     async def until_ready(self) -> None:
         """Waits until the shared process can be asked."""
 
