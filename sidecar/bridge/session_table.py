@@ -213,8 +213,9 @@ class SessionTable:
             most, what = limits.most, "sessions"
         else:
             return
-        left = (each for each in self._left if not each.is_busy and (each.has_own or not has_own))
-        if (oldest := next(left, None)) is None:
+        left = [each for each in self._left if each.has_own] if has_own else self._left
+        oldest = next((each for each in left if not each.is_busy), next(iter(left), None))
+        if oldest is None:
             detail = f"{most} {what} are open here, which is the limit; try again soon"
             raise JsonRpcError(INTERNAL_ERROR, detail, status=503)
         log.info("%s: a session without a connection makes room for another", self._bridge.name)

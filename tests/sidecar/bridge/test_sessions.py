@@ -114,6 +114,7 @@ async def test_shared_ones_are_limited_as_well() -> None:
         await two.leave()
         await asyncio.wait({waiting})
         waiting.exception()
+        await bridge.until_absent(1)
         assert (await three.begin()).status == 200
         await three.leave()
 
