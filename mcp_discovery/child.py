@@ -180,11 +180,15 @@ def _start_error(program: str, cwd: str | None, error: OSError | ValueError) -> 
         return ChildStartError(f"{cwd!r} is no directory to run {program!r} in", NOT_EXECUTABLE)
     if isinstance(error, FileNotFoundError):
         problem = "command not found; check its spelling and PATH"
+        if " " in program:
+            problem = "no such program; give its arguments as words of their own, without quotes"
         if os.path.exists(os.path.join(cwd or "", program)):
             problem = "its first line names an interpreter that is not there"
         return ChildStartError(f"{program!r}: {problem}", NOT_FOUND)
     if isinstance(error, PermissionError):
         problem = "is not executable; make it so, or name its interpreter first"
+        if os.path.isdir(os.path.join(cwd or "", program)):
+            problem = "is a directory; name a program"
     elif isinstance(error, OSError) and error.errno == errno.ENOEXEC:
         problem = "is no program; begin it with a line such as #!/bin/sh, or name its interpreter"
     else:

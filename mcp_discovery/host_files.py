@@ -112,6 +112,8 @@ def parse(data: bytes, file: str) -> Any:
     An object of JSON in which a key stands twice has it in ``twice``. Raises
     :class:`InvalidInputError`, which names ``file``.
     """
+    if not data.strip():
+        raise InvalidInputError(f"{file}: is empty; write servers below mcpServers")
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"[", b"/", b"", b"\xff", b"\xfe"):
         from mcp_discovery.yaml_files import parse as parse_yaml
 
@@ -216,6 +218,9 @@ def _entry(key: str, given: Any) -> HostEntry | None:
         raise InvalidInputError("is no object; write one with a command or a url")
     if given.get("disabled") is True or given.get("enabled") is False:
         log.debug("%s is turned off in its file", key)
+        return None
+    if given.get("source") == "extension":  # Zed's, whose extension knows the command
+        log.debug("%s is what an extension of its host starts", key)
         return None
     if unknown := sorted(map(str, given.keys() - _KNOWN)):
         log.debug("%s: %s are for its host alone", key, ", ".join(unknown))

@@ -247,9 +247,17 @@ class KeptServer:
             return
         await asyncio.wait({self._first}, timeout=_PATIENCE)
         if not self._first.done():
-            log.warning(
-                "nothing has spoken MCP at %s for %g s; if the command speaks stdio, leave out "
-                "--url, and it is served over HTTP",
-                public(self._settings.url),
-                _PATIENCE,
-            )
+            self._advise_stdio(f"for {_PATIENCE:g} s")
+
+    def advise_on_end(self) -> None:
+        """What to do about a command that has ended and was never heard of at its URL."""
+        if self._is_child and not self._first.done():
+            self._advise_stdio("before the command ended")
+
+    def _advise_stdio(self, when: str) -> None:
+        log.warning(
+            "nothing has spoken MCP at %s %s; if the command speaks stdio, leave out --url, and it "
+            "is served over HTTP",
+            public(self._settings.url),
+            when,
+        )

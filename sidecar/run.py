@@ -166,6 +166,7 @@ class _Sidecar:
             return OK
         code = await self._ended()
         log.info("the %s ended with exit code %d", self._settings.noun, code)
+        self._server.advise_on_end()
         return code
 
 

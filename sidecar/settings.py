@@ -199,7 +199,7 @@ class SidecarSettings:
 
     def _other_problems(self) -> Iterator[str]:
         if self.sessions not in SESSIONS:
-            yield f"sessions {self.sessions!r} is none; use {', '.join(SESSIONS)}"
+            yield f"--sessions {self.sessions!r} is none of {', '.join(SESSIONS)}"
         if self.max_sessions is not None and self.max_sessions < 1:
             yield f"max-sessions {self.max_sessions} is none; give at least 1"
         if not self.bridged:

@@ -217,7 +217,10 @@ def _check_host_file(file: str, entries: Mapping[str, Any]) -> tuple[list[str], 
     faults: list[Exception] = [*found.refused.values()]
     for entry in found.entries.values():
         try:
-            process.of(variables.filled(entry))
+            filled = variables.filled(entry)
+            if filled.url != entry.url:  # it is none before the variables are known
+                filled = replace(filled, url=_PLACEHOLDERS["url"])
+            process.of(filled)
         except InvalidInputError as error:
             faults += [error, *error.others]
     return [] if faults else [f"{file}: {counted(len(found.entries), 'server')}: fine"], faults

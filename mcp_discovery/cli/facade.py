@@ -109,7 +109,7 @@ def facade(
         help="Time between two probes of a server that was posted. One whose connection ends, or "
         "at which a call fails, is probed at once.",
     ),
-    fail_after: int | None = options.FAIL_AFTER,
+    fail_after: int | None = options.fail_after(),
     auth: str | None = typer.Option(
         None,
         metavar="FILE",

@@ -192,15 +192,6 @@ JSON: Any = typer.Option(
 )
 JSON_LOGS: Any = typer.Option(False, "--json", help="Log one JSON object a line instead of text.")
 LOG_LEVEL: Any = typer.Option("info", metavar="LEVEL", help="debug, info, warning or error.")
-FAIL_AFTER: Any = typer.Option(
-    None,
-    metavar="N",
-    min=health.FAIL_AFTER[0],
-    max=health.FAIL_AFTER[-1],
-    help="After how many bad answers in a row it is down; until then it is degraded, with the "
-    "reason. Default: 2 for HTTP 502, 503, 504 and time-outs, 1 for all others. HTTP 429 never "
-    "makes it down.",
-)
 #: Name, metavar and help of the options for the store's credentials.
 _CREDENTIALS = (
     (
@@ -236,6 +227,20 @@ _CREDENTIALS = (
     ("store_cert", "FILE", "PEM file of the client certificate; followed."),
     ("store_key", "FILE", "PEM file of the client certificate's key; followed."),
 )
+
+
+def fail_after(panel: str | None = None) -> Any:
+    """``--fail-after``, below the title ``panel`` of the help."""
+    return typer.Option(
+        None,
+        metavar="N",
+        min=health.FAIL_AFTER[0],
+        max=health.FAIL_AFTER[-1],
+        help="After how many bad answers in a row it is down; until then it is degraded, with the "
+        "reason. Default: 2 for HTTP 502, 503, 504 and time-outs, 1 for all others. HTTP 429 never "
+        "makes it down.",
+        rich_help_panel=panel,
+    )
 
 
 def timeout(default: float, help: str, shown: str) -> Any:

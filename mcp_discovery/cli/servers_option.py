@@ -77,7 +77,7 @@ def _needless(parameters: Parameters) -> Iterator[str]:
 def _of_commands() -> Iterator[str]:
     """The options that are for servers over stdio alone."""
     for name, each in options.parameters(sidecar).items():
-        if getattr(each.default, "rich_help_panel", None) == BRIDGE:
+        if getattr(each.default, "rich_help_panel", None) in BRIDGE:
             yield name
 
 

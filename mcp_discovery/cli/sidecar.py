@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from mcp_discovery.sidecar.servers_file import ServersFileSettings
     from mcp_discovery.sidecar.settings import SidecarSettings
 
-_RECORD = "What is said of the server"
-#: Where help has the options that are for a command that speaks stdio.
-BRIDGE = "A server that speaks stdio"
+#: Titles of the help, where an option stands below what it is for.
 _FILE = "Many servers"
+_STDIO = "A server that speaks stdio"
+_PROCESS = "A server that speaks stdio: its process"
+_ENTRANCE = "A server that speaks stdio: who may come in"
+_URL = "A server with a URL"
+_RECORD = "What is said of the server"
+_PROBED = "How the server is probed"
+_OWN = "The sidecar's own health"
 _CONSUL = "What other programs read in Consul's catalog"
+#: Those of options that are for a command that speaks stdio.
+BRIDGE = frozenset({_STDIO, _PROCESS, _ENTRANCE})
 #: An option that says something of the server, and one that takes seconds.
 _fact = partial(typer.Option, rich_help_panel=_RECORD)
 _time = partial(
@@ -69,64 +76,28 @@ def sidecar(
         metavar="HOST:PORT",
         help="Where a command that speaks stdio is served, at /mcp. Default: a free port at the "
         "advertised address.",
-        rich_help_panel=BRIDGE,
-    ),
-    allowed_host: list[str] | None = typer.Option(
-        None,
-        metavar="HOST",
-        help="A name by which clients call it there, such as memory.example.com; addresses, "
-        "localhost and the hosts of --listen and --advertise-url are allowed by themselves. Give "
-        "it again for more. In the environment: separated by spaces.",
-        rich_help_panel=BRIDGE,
-    ),
-    bridge_token_file: str | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="Who shows one of the bearer tokens in it may come in: one a line, followed. Needed "
-        "where it is served elsewhere than on loopback, or one of the next.",
-        rich_help_panel=BRIDGE,
-    ),
-    bridge_client_ca: str | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="PEM file of the CA whose client certificates may come in; followed.",
-        rich_help_panel=BRIDGE,
-    ),
-    bridge_cert: str | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="PEM file of the certificate that it is served with, over HTTPS; followed.",
-        rich_help_panel=BRIDGE,
-    ),
-    bridge_key: str | None = typer.Option(
-        None, metavar="FILE", help="PEM file of its key; followed.", rich_help_panel=BRIDGE
-    ),
-    bridge_open: bool = typer.Option(
-        False,
-        "--bridge-open",
-        help="Anybody may come in who reaches it: a mesh or a network policy asks who comes.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_STDIO,
     ),
     sessions: str = typer.Option(
         "auto",
         metavar="auto|shared|each",
         help="shared: one process for all sessions. each: a process for every session. auto: a "
         "process for those sessions whose clients can be asked something, one for all others.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_STDIO,
     ),
     max_sessions: int | None = typer.Option(
         None,
         min=1,
         metavar="N",
         help="How many sessions there may be. Default: 1000, of which 32 have a process.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_STDIO,
     ),
     idle_timeout: float = typer.Option(
         1800.0,
         parser=options.seconds,
         metavar="TIME",
         help="A session ends after so long without its client.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_STDIO,
     ),
     env: list[str] | None = typer.Option(
         None,
@@ -134,20 +105,20 @@ def sidecar(
         parser=options.single,
         help="Gives the command this variable of the sidecar's environment; it has no other but "
         "PATH, HOME and the like. Give it again for more. In the environment: separated by spaces.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_PROCESS,
     ),
     env_file: str | None = typer.Option(
         None,
         metavar="FILE",
         help="Gives the command the variables in it, NAME=VALUE a line; read at each start of a "
         "process.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_PROCESS,
     ),
     cwd: str | None = typer.Option(
         None,
         metavar="DIR",
         help="Where the command runs. Default: where the sidecar does.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_PROCESS,
     ),
     memory_max: int | None = typer.Option(
         None,
@@ -155,7 +126,7 @@ def sidecar(
         parser=options.size,
         help="A process that has more in memory, with all that it started, is ended and started "
         "again, such as 512m or 2g.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_PROCESS,
     ),
     cpu_seconds: float | None = typer.Option(
         None,
@@ -163,7 +134,7 @@ def sidecar(
         parser=options.seconds,
         help="A process that has used more processor time, with all that it started, is ended and "
         "started again.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_PROCESS,
     ),
     restart_after: float | None = typer.Option(
         None,
@@ -171,7 +142,71 @@ def sidecar(
         parser=options.seconds,
         help="A process that answers nothing for so long is ended and started again; five times as "
         "long while it has a client's request. 0: never. Default: 60.",
-        rich_help_panel=BRIDGE,
+        rich_help_panel=_PROCESS,
+    ),
+    allowed_host: list[str] | None = typer.Option(
+        None,
+        metavar="HOST",
+        help="A name by which clients call it there, such as memory.example.com; addresses, "
+        "localhost and the hosts of --listen and --advertise-url are allowed by themselves. Give "
+        "it again for more. In the environment: separated by spaces.",
+        rich_help_panel=_ENTRANCE,
+    ),
+    bridge_token_file: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Who shows one of the bearer tokens in it may come in: one a line, followed. Needed "
+        "where it is served elsewhere than on loopback, or one of the next.",
+        rich_help_panel=_ENTRANCE,
+    ),
+    bridge_client_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of the CA whose client certificates may come in; followed.",
+        rich_help_panel=_ENTRANCE,
+    ),
+    bridge_cert: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of the certificate that it is served with, over HTTPS; followed.",
+        rich_help_panel=_ENTRANCE,
+    ),
+    bridge_key: str | None = typer.Option(
+        None, metavar="FILE", help="PEM file of its key; followed.", rich_help_panel=_ENTRANCE
+    ),
+    bridge_open: bool = typer.Option(
+        False,
+        "--bridge-open",
+        help="Anybody may come in who reaches it: a mesh or a network policy asks who comes.",
+        rich_help_panel=_ENTRANCE,
+    ),
+    transport: str = typer.Option(
+        "streamable-http",
+        help="streamable-http, sse or websocket.",
+        rich_help_panel=_URL,
+    ),
+    server_token: str | None = typer.Option(
+        None,
+        help="Bearer token for the MCP server; sent to it alone. Better given by the environment.",
+        rich_help_panel=_URL,
+    ),
+    server_token_file: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="A file that holds that token instead; it is followed.",
+        rich_help_panel=_URL,
+    ),
+    server_ca: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="PEM file of the CA that signed the MCP server's certificate, or of that certificate; "
+        "followed. Default: the system's CAs.",
+        rich_help_panel=_URL,
+    ),
+    server_name: str | None = typer.Option(
+        None,
+        help="The name in the MCP server's certificate, where --url has another host.",
+        rich_help_panel=_URL,
     ),
     name: str | None = _fact(
         None, help="The server's name, a DNS label. Default: what the server calls itself."
@@ -231,48 +266,24 @@ def sidecar(
         metavar="server|agent",
         help="server: it speaks MCP. agent: it speaks A2A, and --url is where its agent card is.",
     ),
-    transport: str = _fact("streamable-http", help="streamable-http, sse or websocket."),
-    consul_tag: list[str] | None = typer.Option(
-        None,
-        metavar="TAG",
-        help="A tag for other programs that read Consul, such as traefik.enable=true or "
-        "urlprefix-/shop; no tag of the record. Give it again for more. In the environment: "
-        "separated by spaces.",
-        rich_help_panel=_CONSUL,
-    ),
-    consul_meta: list[str] | None = typer.Option(
-        None,
-        metavar="KEY=VALUE",
-        help="A value for them in the service's Meta; give it again for more.",
-        rich_help_panel=_CONSUL,
-    ),
     health_url: str | None = typer.Option(
-        None, help="A plain HTTP health endpoint that is probed as well."
-    ),
-    server_token: str | None = typer.Option(
         None,
-        help="Bearer token for the MCP server; sent to it alone. Better given by the environment.",
-    ),
-    server_token_file: str | None = typer.Option(
-        None, metavar="FILE", help="A file that holds that token instead; it is followed."
-    ),
-    server_ca: str | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="PEM file of the CA that signed the MCP server's certificate, or of that certificate; "
-        "followed. Default: the system's CAs.",
-    ),
-    server_name: str | None = typer.Option(
-        None, help="The name in the MCP server's certificate, where --url has another host."
+        help="A plain HTTP health endpoint that is probed as well.",
+        rich_help_panel=_PROBED,
     ),
     health_token: str | None = typer.Option(
         None,
         help="Bearer token for --health-url; sent there alone. Default: the MCP server's, where "
         "both have the same scheme, host and port.",
+        rich_help_panel=_PROBED,
     ),
     health_token_file: str | None = typer.Option(
-        None, metavar="FILE", help="A file that holds that token instead; followed."
+        None,
+        metavar="FILE",
+        help="A file that holds that token instead; followed.",
+        rich_help_panel=_PROBED,
     ),
+    fail_after: int | None = options.fail_after(_PROBED),
     ttl: float = _time(10.0, help="An instance unheard of for so long is down."),
     reap_after: float = _time(300.0, help="A down instance unheard of for so long is gone."),
     drain: float = _time(
@@ -290,17 +301,32 @@ def sidecar(
         help="A probe that takes longer makes it degraded. Default: a quarter of the probe "
         "interval, at most 1.",
     ),
-    fail_after: int | None = options.FAIL_AFTER,
     health_port: int | None = typer.Option(
         None,
         min=0,
         max=65535,
         help="Answer /healthz, /readyz, /metrics and POST /drain on this port of --health-host.",
+        rich_help_panel=_OWN,
     ),
     health_host: str = typer.Option(
         "127.0.0.1",
         help="The address for --health-port; 0.0.0.0 where others look, such as Kubernetes. "
         "/drain is answered to this machine or pod alone.",
+        rich_help_panel=_OWN,
+    ),
+    consul_tag: list[str] | None = typer.Option(
+        None,
+        metavar="TAG",
+        help="A tag for other programs that read Consul, such as traefik.enable=true or "
+        "urlprefix-/shop; no tag of the record. Give it again for more. In the environment: "
+        "separated by spaces.",
+        rich_help_panel=_CONSUL,
+    ),
+    consul_meta: list[str] | None = typer.Option(
+        None,
+        metavar="KEY=VALUE",
+        help="A value for them in the service's Meta; give it again for more.",
+        rich_help_panel=_CONSUL,
     ),
     config: str | None = options.CONFIG,
     json: bool = options.JSON_LOGS,

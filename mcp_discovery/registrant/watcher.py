@@ -445,10 +445,11 @@ class Watcher:
             self._conclude(found)
             return
         now = time.monotonic()
+        why = self.check.process() or failure
         if self._waiting_logged is None:
-            log.info("waiting for %s: %s", self.name, failure)
+            log.info("waiting for %s: %s", self.name, why)
         elif now - self._waiting_logged >= _STILL_WAITING:
-            log.warning("still waiting for %s: %s", self.name, failure)
+            log.warning("still waiting for %s: %s", self.name, why)
         else:
             return
         self._waiting_logged = now

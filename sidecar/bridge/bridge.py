@@ -76,7 +76,7 @@ class Bridge:
         self.name = name or os.path.basename(program.command[0])
         self._is_named = name is not None
         #: Why the server cannot be asked now; ``None`` where it can.
-        self.why_not: str | None = "has not answered yet"
+        self.why_not: str | None = "is starting"
         #: Who is told what the process says that all share.
         self.audience = SharedAudience()
         #: How many processes were started after the first one.

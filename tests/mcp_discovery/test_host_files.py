@@ -58,6 +58,7 @@ ZED = """{
     "new": {"source": "custom", "command": "uvx", "args": ["new"], "env": {}},
     "old": {"command": {"path": "uvx", "args": ["old"], "env": {"A": "b"}}},
     "off": {"enabled": false, "command": "uvx"},
+    "ext": {"source": "extension", "enabled": true, "settings": {"key": "value"}},
   },
 }"""
 YAML = """
@@ -212,7 +213,7 @@ def test_names_that_are_the_same_are_both_refused() -> None:
         ('{"mcpServers": {"a": }}', "mcp.json: is not JSON: Expecting value: line 1 column 22"),
         ('{\n// b\n"a": 1,, }', "mcp.json: is not JSON: Expecting property name"),
         ('{"a": NaN}', "mcp.json: is not JSON: NaN is no number"),
-        ("", "mcp.json: is not JSON: Expecting value"),
+        ("", "mcp.json: is empty; write servers below mcpServers"),
         ("[" * 100_000, "mcp.json: is not JSON: it is nested too deeply"),
         ("a: [", "mcp.json:1: is not YAML"),
     ],

@@ -241,6 +241,7 @@ async def test_hanging_up_reads_credential_files_again(
     [
         (["no-such-command-anywhere"], 127, "command not found"),
         (["/etc/passwd"], 126, "is not executable"),
+        (["false"], 1, "before the command ended; if the command speaks stdio, leave out --url"),
     ],
 )
 async def test_a_command_that_cannot_be_run(

@@ -43,6 +43,14 @@ WRONG = [
         ": 'a': \"mcp-discovery\": there is no sesions; did you mean sessions?",
     ),
     (
+        '{"servers": {"a": {"command": "x", "env": {"A_KEY": "${input:key}"}}}}',
+        ": 'a': ${input:key} is what its host asks the user for; write ${env:NAME} and set",
+    ),
+    (
+        '{"mcpServers": {"a": {"url": "${URL}", "mcp-discovery": {"tll": 5}}}}',
+        ": 'a': \"mcp-discovery\": there is no tll; did you mean ttl?",
+    ),
+    (
         "sidecar:\n  store: consul://a\n  servers: a.json\n  name: b\n",
         ": --name is of one server, and --servers names several; write it into the entry",
     ),

@@ -132,7 +132,7 @@ async def test_a_command_that_ends(line: str, probe_of: MakeProbe) -> None:
     [
         ("no-such-command", 127, "command not found"),
         ("/etc/passwd", 126, "is not executable"),
-        ("/", 126, "is not executable"),
+        ("/", 126, "is a directory"),
     ],
 )
 async def test_a_command_that_cannot_be_started(

@@ -43,6 +43,8 @@ async def call(url: str, tool: str) -> Any:
     [
         (["no-such-command-anywhere"], 127, "command not found"),
         (["/etc/passwd"], 126, "is not executable"),
+        (["npx -y server-memory"], 127, "no such program; give its arguments as words of their"),
+        (["cat"], 1, "bad refuses to speak MCP"),
         (
             ["sh", "-c", "echo no key >&2; exit 3"],
             3,
@@ -57,7 +59,7 @@ async def call(url: str, tool: str) -> Any:
         (["sh", "-c", "test -t 0 || { echo stdin is no tty >&2; exit 1; }"], 1, "no terminal"),
         (["sh", "-c", "kill -9 $$"], 137, "before it spoke MCP, bad was ended by SIGKILL"),
     ],
-    ids=["missing", "no program", "no key", "usage", "terminal", "killed"],
+    ids=["missing", "no program", "quoted", "echo", "no key", "usage", "terminal", "killed"],
 )
 async def test_a_command_that_never_spoke(
     tmp_path: Path, command: list[str], code: int, said: str

@@ -17,9 +17,15 @@ pytestmark = pytest.mark.slow
 COMMAND = (sys.executable, "-m", "tests.sidecar.bridge.stdio_server")
 
 
-async def test_a_command_is_served_to_both_eras(store: EmbeddedStore, seen: Seen) -> None:
+async def test_a_command_is_served_to_both_eras(
+    store: EmbeddedStore, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
     async with sidecar(store, "", command=COMMAND, name="counter"):
         found = await seen.until_status(Status.HEALTHY, within=15)
+        waiting = [each for each in caplog.messages if each.startswith("waiting for")]
+        assert waiting == [
+            f"waiting for the MCP server at {found.record.endpoint.url}: is starting"
+        ]
         assert found.record.version == "1.2.3"
         assert set(found.record.capabilities.tools) == {"add", "end"}
         url = str(found.record.endpoint.url)
