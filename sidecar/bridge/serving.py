@@ -58,6 +58,11 @@ class McpEndpoint:
         except web.HTTPRequestEntityTooLarge:
             detail = f"the body is over the limit of {LARGEST} bytes"
             return error_response(None, JsonRpcError(INVALID_REQUEST, detail, status=413))
+        except web.RequestPayloadError:
+            detail = "the body is not what its headers say: check Content-Encoding"
+            refusal = error_response(None, JsonRpcError(INVALID_REQUEST, detail, status=400))
+            refusal.force_close()  # what follows cannot be read
+            return refusal
         except (ClientGoneError, ConnectionError):
             return web.Response(status=499)  # for nobody
 

@@ -30,6 +30,7 @@ async def test_headers_and_statuses() -> None:
             ({"MCP-Protocol-Version": "2025-06-18"}, 200),
             ({"Accept": "text/html"}, 406),
             ({"Content-Type": "text/plain"}, 415),
+            ({"Content-Encoding": "gzip"}, 400),
             ({"Mcp-Session-Id": "x"}, 404),
             ({"Mcp-Session-Id": "ü"}, 404),
         ):
