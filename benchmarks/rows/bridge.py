@@ -162,8 +162,8 @@ async def memory(scale: Scale) -> AsyncGenerator[Contest, None]:
     ),
 )
 async def sessions(scale: Scale) -> AsyncGenerator[Contest, None]:
-    """Some at once: half as many before it counts, then all. With a process for all, and with one
-    in each session; the others do a fiftieth of it."""
+    """Some at once: all of them before it counts, and then again. With a process for all, and with
+    one in each session; the others do a fiftieth of it."""
     count, each, few = scale.of(10_000, 400), scale.of(1_000, 200), scale.of(200, 200)
     facts = {"sessions": f"{count:,} that share a process, {each:,} with a process each"}
 
@@ -184,9 +184,9 @@ async def sessions(scale: Scale) -> AsyncGenerator[Contest, None]:
 async def _left(
     name: str, count: int, options: tuple[str, ...] = (), server: tuple[str, ...] = SERVER
 ) -> dict[str, float]:
-    """What a bridge has more of after ``count`` sessions than after half as many."""
+    """What a bridge has more of after twice ``count`` sessions than after ``count``."""
     async with bridge(name, server, *options) as made:
-        await _opened_and_dropped(made.url, count // 2)
+        await _opened_and_dropped(made.url, count)
         before = await _settled(made)
         await _opened_and_dropped(made.url, count)
         after = await _settled(made)

@@ -196,7 +196,7 @@ class Bridge:
                 ending = f"cannot be read: {error!r}"
             if self._legacy_alone and not legacy_alone:
                 log.info("%s %s; trying once more as a legacy server", self.name, ending)
-                child = None
+                child, self.restarts = None, self.restarts - 1  # it has never served
                 continue
             if time.monotonic() - began > _LIVED:
                 pause, told = _FIRST_PAUSE, ""

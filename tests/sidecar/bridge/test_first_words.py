@@ -47,6 +47,7 @@ def posted(method: str, version: str, params: Any = None) -> dict[str, Any]:
 async def test_however_it_begins(era: str, manner: str) -> None:
     async with served(*ONE_ERA, era, manner) as one:
         assert one.bridge.spoken().greeting.era == era
+        assert one.bridge.restarts == 0
         for mode in ("auto", "legacy"):
             async with Client(one.url, mode=mode) as client:
                 assert len((await client.list_tools()).tools) == 9
