@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 
@@ -185,8 +186,14 @@ async def _bridged(
     shared = settings.sessions == "shared"
     program = settings.program(os.environ)
     bridge = Bridge(program, settings.name, gives_up=True, shared=shared)
+
+    def pass_on(number: int) -> None:
+        # SIGHUP is for the files of the sidecar: a server over stdio mostly ends of it.
+        if number != signal.SIGHUP:
+            bridge.signal(number)
+
     async with bridge.running():
-        passed_on.begin(bridge.signal)
+        passed_on.begin(pass_on)
         asking = advertise.as_known_to(store, chosen)
         if (known := await unless_stopped(asking, stop)) is None:
             return OK
