@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from mcp_discovery.mcp_messages import INTERNAL_ERROR, JsonRpcError
+from mcp_discovery.mcp_messages import INTERNAL_ERROR, METHOD_NOT_FOUND, JsonRpcError
 from mcp_discovery.sidecar.bridge.connection import ASKABLE, ChildConnection, Params
 from mcp_discovery.sidecar.bridge.greeting import Greeting
 from mcp_discovery.sidecar.bridge.wishes import LISTS, MESSAGE, UPDATED, Wishes, is_wanted
@@ -85,8 +85,9 @@ class SharedAudience:
         """
         clients = {} if self._connection is None else self._connection.clients
         if method not in ASKABLE:
-            why = "no client of a server can be asked that"
-        elif not clients:
+            detail = f"{method}: no client of a server can be asked that"
+            raise JsonRpcError(METHOD_NOT_FOUND, detail)
+        if not clients:
             why = "no request of a client is under way"
         elif len(clients) > 1:
             why = (

@@ -196,7 +196,13 @@ async def _answer(question: Any, exchange: Exchange) -> dict[str, Any]:
     if method not in ASKABLE:
         detail = f"the MCP server asks for {method!r}, which no client can be asked"
         raise JsonRpcError(INTERNAL_ERROR, detail)
-    return await exchange.ask(str(method), question.get("params") or {})
+    try:
+        return await exchange.ask(str(method), question.get("params") or {})
+    except JsonRpcError as fault:
+        if fault.code != METHOD_NOT_FOUND:
+            raise
+        # That is said of the question, and not of the client's own request.
+        raise JsonRpcError(INTERNAL_ERROR, fault.message, fault.data) from fault
 
 
 def _for_legacy(method: str, found: Mapping[str, Any]) -> dict[str, Any]:

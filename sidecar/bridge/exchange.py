@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mcp_discovery.disconnects import cancelled_when_lost
 from mcp_discovery.mcp_messages import (
-    INTERNAL_ERROR,
+    METHOD_NOT_FOUND,
     Id,
     JsonRpcError,
     accepts,
@@ -117,7 +117,7 @@ class ModernExchange:
 
     async def ask(self, method: str, params: Params) -> dict[str, Any]:
         """Refuses: nobody answers a modern server's questions but by a request of its own."""
-        raise JsonRpcError(INTERNAL_ERROR, f"{method}: this client cannot be asked")
+        raise JsonRpcError(METHOD_NOT_FOUND, f"{method}: this client cannot be asked")
 
     async def respond(self, work: Awaitable[Mapping[str, Any]]) -> web.StreamResponse:
         """The response to the request, whose result ``work`` is."""

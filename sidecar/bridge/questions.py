@@ -13,7 +13,13 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 
 from mcp_discovery.errors import DiscoveryError
-from mcp_discovery.mcp_messages import INTERNAL_ERROR, INVALID_PARAMS, JsonRpcError, encoded
+from mcp_discovery.mcp_messages import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    JsonRpcError,
+    encoded,
+)
 from mcp_discovery.sidecar.bridge.connection import ASKABLE, Exchange, Params
 
 #: The requests whose results may ask for input.
@@ -70,7 +76,7 @@ class QuestionedCall:
         request ends without it."""
         if ASKABLE.get(method) not in self._capabilities:
             detail = f"{method}: this client has not said that it answers that"
-            raise JsonRpcError(INTERNAL_ERROR, detail)
+            raise JsonRpcError(METHOD_NOT_FOUND, detail)
         key = f"question-{next(self._keys)}"
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._questions[key] = _Question(method, params, answer)

@@ -15,6 +15,7 @@ from mcp_discovery.mcp_messages import (
     CANCELLED,
     INTERNAL_ERROR,
     INVALID_REQUEST,
+    METHOD_NOT_FOUND,
     Id,
     JsonRpcError,
     RpcRequest,
@@ -73,7 +74,7 @@ class SessionCall:
         """What the client answers to the server's request; raises :class:`JsonRpcError`."""
         if ASKABLE.get(method) not in self.client.client.capabilities:
             detail = f"{method}: this client has not said that it answers that"
-            raise JsonRpcError(INTERNAL_ERROR, detail)
+            raise JsonRpcError(METHOD_NOT_FOUND, detail)
         return await self.client.ask(method, params, self)
 
 

@@ -12,6 +12,7 @@ from mcp.client.client import ConnectMode
 from mcp.client.subscriptions import SubscriptionLost
 from mcp_types import ElicitResult, InputRequiredResult
 
+from mcp_discovery.mcp_messages import INTERNAL_ERROR, METHOD_NOT_FOUND
 from tests.sidecar.bridge.served import called, served
 from tests.stores.waiting import bounded, until
 
@@ -56,9 +57,11 @@ async def test_a_client_that_cannot_be_asked(era: str, mode: ConnectMode) -> Non
         if era == "legacy":
             found = await called(client, "ask", **given)
             assert found["message"].startswith("sampling/createMessage: this client ")
+            assert found["code"] == METHOD_NOT_FOUND  # as the client itself would say
         elif mode == "legacy":
-            with pytest.raises(MCPError, match="sampling/createMessage: this client has not said"):
+            with pytest.raises(MCPError, match="sampling/createMessage: this client has") as raised:
                 await client.call_tool("ask", given)
+            assert raised.value.code == INTERNAL_ERROR
 
 
 @pytest.mark.parametrize("mode", MODES)
