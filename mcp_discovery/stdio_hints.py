@@ -7,6 +7,11 @@ from typing import Final
 
 #: How programs say that they want a terminal.
 _TERMINAL: Final = re.compile(r"\b(tty|terminal)\b|inappropriate ioctl|curses", re.IGNORECASE)
+#: How npm, uv and pip say that there is no such package.
+_NO_PACKAGE: Final = re.compile(
+    r"npm (?:error|ERR!) code E404|not found in the package registry|No matching distribution",
+    re.IGNORECASE,
+)
 _SERVES_HTTP: Final = re.compile(
     r"\b(?:listening|running|serving|started|available|ready)\b.{0,80}?"
     r"(?P<url>https?://[^\s'\"<>),;]+|\bport:? \d+)",
@@ -20,6 +25,8 @@ def hint(said: str) -> str:
         where = found["url"]
         url = where if "/" in where else f"http://127.0.0.1:{where.split()[-1]}/mcp"
         return f"it seems to serve HTTP by itself: give its URL, such as --url {url}"
+    if _NO_PACKAGE.search(said):
+        return "there is no such package: check its name, and that its index is the right one"
     if _TERMINAL.search(said):
         return "start it by what makes it an MCP server over stdio: a client gives it no terminal"
     return ""

@@ -325,6 +325,8 @@ class _Servers:
             starting = [each for each in waiting if not each.settled]
         if self._running and not starting:
             return None
+        if not self._running and not self._refused:
+            return "the file names no server"
         return _sentence(starting) or "no server of the file can be run"
 
     def _trouble(self) -> str | None:

@@ -155,14 +155,14 @@ def sidecar(
     bridge_token_file: str | None = typer.Option(
         None,
         metavar="FILE",
-        help="Who shows one of the bearer tokens in it may come in: one a line, followed. Needed "
-        "where it is served elsewhere than on loopback, or one of the next.",
+        help="Bearer tokens that let clients in, one a line; followed. Away from loopback this, "
+        "--bridge-client-ca or --bridge-open has to be given.",
         rich_help_panel=_ENTRANCE,
     ),
     bridge_client_ca: str | None = typer.Option(
         None,
         metavar="FILE",
-        help="PEM file of the CA whose client certificates may come in; followed.",
+        help="PEM file of the CA whose certificates let clients in; followed.",
         rich_help_panel=_ENTRANCE,
     ),
     bridge_cert: str | None = typer.Option(
@@ -177,7 +177,7 @@ def sidecar(
     bridge_open: bool = typer.Option(
         False,
         "--bridge-open",
-        help="Anybody may come in who reaches it: a mesh or a network policy asks who comes.",
+        help="Let in everybody who reaches it, where a mesh or a network policy asks who comes.",
         rich_help_panel=_ENTRANCE,
     ),
     transport: str = typer.Option(

@@ -56,10 +56,21 @@ async def call(url: str, tool: str) -> Any:
             1,
             "before it spoke MCP, bad ended with exit code 0; it printed 'Usage: it [-h]'; see",
         ),
+        (["sh", "-c", "echo npm error code E404 >&2; exit 1"], 1, "there is no such package"),
         (["sh", "-c", "test -t 0 || { echo stdin is no tty >&2; exit 1; }"], 1, "no terminal"),
         (["sh", "-c", "kill -9 $$"], 137, "before it spoke MCP, bad was ended by SIGKILL"),
     ],
-    ids=["missing", "no program", "quoted", "echo", "no key", "usage", "terminal", "killed"],
+    ids=[
+        "missing",
+        "no program",
+        "quoted",
+        "echo",
+        "no key",
+        "usage",
+        "package",
+        "terminal",
+        "killed",
+    ],
 )
 async def test_a_command_that_never_spoke(
     tmp_path: Path, command: list[str], code: int, said: str
