@@ -180,6 +180,8 @@ async def _answering(
             return found
         more = {}
         if questions := found.get("inputRequests"):
+            if not isinstance(questions, dict):
+                raise JsonRpcError(INTERNAL_ERROR, "the MCP server's inputRequests are no object")
             more["inputResponses"] = {
                 key: await _answer(question, exchange) for key, question in questions.items()
             }
@@ -193,11 +195,12 @@ async def _answering(
 
 async def _answer(question: Any, exchange: Exchange) -> dict[str, Any]:
     method = question.get("method") if isinstance(question, dict) else None
-    if method not in ASKABLE:
+    if not isinstance(method, str) or method not in ASKABLE:
         detail = f"the MCP server asks for {method!r}, which no client can be asked"
         raise JsonRpcError(INTERNAL_ERROR, detail)
+    params = question.get("params")
     try:
-        return await exchange.ask(str(method), question.get("params") or {})
+        return await exchange.ask(method, params if isinstance(params, dict) else {})
     except JsonRpcError as fault:
         if fault.code != METHOD_NOT_FOUND:
             raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_discovery.mcp_messages import INTERNAL_ERROR, INVALID_PARAMS, JsonRpcError
+from mcp_discovery.probe.messages import strings
 from mcp_discovery.sidecar.bridge.connection import (
     LISTEN,
     SUBSCRIPTION_KEY,
@@ -81,7 +82,8 @@ class _Ear:
     def notify(self, method: str, params: Params) -> None:
         if method == ACKNOWLEDGED:
             if not self.granted.done():
-                self.granted.set_result(params.get("notifications") or {})
+                granted = params.get("notifications")
+                self.granted.set_result(granted if isinstance(granted, dict) else {})
             return
         meta = {key: value for key, value in params["_meta"].items() if key != SUBSCRIPTION_KEY}
         others = {key: value for key, value in params.items() if key != "_meta"}
@@ -225,9 +227,10 @@ class Wishes:
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
         if not ear.granted.done():
             await stream
-        granted = ear.granted.done() and ear.granted.result().get("resourceSubscriptions")
+        granted = ear.granted.result() if ear.granted.done() else {}
+        agreed = uri in strings(granted.get("resourceSubscriptions"))
         watched = self._watched.get(uri)
-        if uri in (granted or ()) and watched and watched.begun is asyncio.current_task():
+        if agreed and watched and watched.begun is asyncio.current_task():
             watched.stream = stream
             return
         stream.cancel()

@@ -16,11 +16,12 @@ from typing import Any, cast
 
 import pytest
 
-from mcp_discovery.mcp_messages import JsonRpcError, encoded
+from mcp_discovery.mcp_messages import INVALID_PARAMS, JsonRpcError, encoded
 from mcp_discovery.program import INHERITED, Program
 from mcp_discovery.sidecar.bridge import bridge as bridges
 from mcp_discovery.sidecar.bridge.bridge import Bridge
 from mcp_discovery.sidecar.bridge.connection import Exchange
+from tests.sidecar.bridge import wire
 from tests.stores.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -360,3 +361,17 @@ async def test_many_starts_and_ends_leave_nothing(tool: str, times: int) -> None
         assert len(asyncio.all_tasks()) == tasks
         for pid in workers:
             await gone(pid)
+
+
+async def test_a_modern_server_that_talks_nonsense() -> None:
+    server = (sys.executable, "-m", "tests.sidecar.bridge.nonsense_server")
+    questions: list[Any] = [[1], "x", {"a": 5}, {"a": {"method": ["roots/list"]}}]
+    agreements = ("[1]", "5", '{"resourceSubscriptions": 5}', '{"resourceSubscriptions": [[]]}')
+    async with wire.bridged(*server) as bridge, wire.client(bridge, roots={}) as one:
+        for asked in questions:
+            answer = await one.call("ask", asked=asked)
+            assert answer.status == 200, asked
+            assert answer.content["error"]["message"].startswith("the MCP server"), asked
+        for uri in agreements:
+            answer = await one.ask("resources/subscribe", uri=uri)
+            assert answer.content["error"]["code"] == INVALID_PARAMS, uri
