@@ -239,7 +239,7 @@ class _Servers:
                 self._start(_Filed(entry, settings, self._stop.hurry))
         if not before:
             some = counted(len(self._running), "server")
-            log.info("%s of the file run, and %d are refused", some, len(refused))
+            log.info("%s of the file%s", some, f"; refused: {len(refused)}" if refused else "")
 
     def _start(self, one: _Filed) -> None:
         name = one.entry.name

@@ -126,7 +126,7 @@ def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
             lines += [
                 f"  {each.key}: {_shown(parameters[each.parameter])}"
                 for _, each in sorted(known.items())
-                if parameters[each.parameter] is not None
+                if parameters[each.parameter] not in (None, "")
                 and each not in missing
                 and each.key not in needed
             ]

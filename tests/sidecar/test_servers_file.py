@@ -206,6 +206,24 @@ async def test_the_file_is_followed_and_others_never_notice(
         await one.until_healthy("again")
 
 
+async def test_a_file_without_servers_is_waited_with(
+    tmp_path: Path, store: EmbeddedStore, seen: Seen
+) -> None:
+    port = ports.draw()
+    async with running(tmp_path, store, seen, {}, health_port=port.number) as one:
+
+        async def told() -> bool:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"http://127.0.0.1:{port.number}/readyz") as response,
+            ):
+                return bool((await response.json())["reason"] == "the file names no server")
+
+        await until(told, timeout=10, what="saying so")
+        one.write(comes=mirror("comes"))
+        await one.until_healthy("comes")
+
+
 async def test_a_file_that_is_replaced_is_seen_without_a_signal(
     tmp_path: Path, store: EmbeddedStore, seen: Seen
 ) -> None:
