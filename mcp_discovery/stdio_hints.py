@@ -6,7 +6,12 @@ import re
 from typing import Final
 
 #: How programs say that they want a terminal.
-_TERMINAL: Final = re.compile(r"\b(tty|terminal)\b|inappropriate ioctl|curses", re.IGNORECASE)
+_TERMINAL: Final = re.compile(
+    r"\b(?:not|no|requires?|needs?|wants?|without|opening|open|control echo on)"
+    r"(?: an?| the)?(?: interactive| controlling)? (?:tty|terminal)\b"
+    r"|inappropriate ioctl|_curses|setupterm|/dev/tty",
+    re.IGNORECASE,
+)
 #: How npm, uv and pip say that there is no such package.
 _NO_PACKAGE: Final = re.compile(
     r"npm (?:error|ERR!) code E404|not found in the package registry|No matching distribution",

@@ -39,6 +39,7 @@ OF_EXTRAS = {
     "mcp_discovery.facade.mcp.call_credentials",
     "mcp_discovery.query.vectors",
     "mcp_discovery.query.wordllama",
+    "mcp_discovery.testing",
 }
 
 
