@@ -185,7 +185,8 @@ def _unless_allowed(
     if allows(access, part, name):
         return None
     code = RESOURCE_NOT_FOUND if part == "resources" and not modern else INVALID_PARAMS
-    return JsonRpcError(code, f"{_UNKNOWN[part]}: {name[:200]}")
+    shown = name[:200].encode(errors="replace").decode()  # half a character is none
+    return JsonRpcError(code, f"{_UNKNOWN[part]}: {shown}")
 
 
 def allows(access: PartialAccess, part: Part, name: str) -> bool:

@@ -187,7 +187,8 @@ async def test_cancellation_leaves_no_connection_behind(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         counts.append(connections())
-    assert max(counts) <= counts[0] + 1, counts  # a pool of idle ones is kept, nothing grows
+    # A pool of idle ones is kept, some of which may just be closing; nothing grows.
+    assert max(counts[3:]) <= max(counts[:3]) + 1, counts
     await store.close()
     await until_holds(lambda: connections() == 0, timeout=5, what="the connections' end")
 

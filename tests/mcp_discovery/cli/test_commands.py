@@ -68,7 +68,7 @@ CONSUL = (*SIDECAR, "--store", "consul://127.0.0.1:9")
         (("servers", "--facade", "nonsense"), 2, "write http://nonsense:4000"),
         (("watch", "--facade", "http://127.0.0.1:9"), 3, "is it running"),
         (("register", "/no/such/file"), 2, "give a file of JSON or YAML"),
-        (("register", "/dev/null"), 2, "is not JSON"),
+        (("register", "/dev/null"), 2, "is empty; write servers"),
         (("no-such-command",), 2, "No such command"),
     ],
     ids=lambda value: " ".join(value[:5]) if isinstance(value, tuple) else "",

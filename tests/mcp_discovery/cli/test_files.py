@@ -195,7 +195,7 @@ async def test_import_says_what_became_of_each(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "is not JSON"),
+        ("", "is empty; write servers"),
         ("5", "neither a server's object nor a list"),
         ("[]", "names no server"),
         ('{"connections": 5}', "connections is no list"),

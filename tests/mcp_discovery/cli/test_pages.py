@@ -39,6 +39,7 @@ _OF_OTHERS = {
     "--init",  # docker
     "--mark-compacted",  # etcdutl
     "--quota-backend-bytes",  # etcd
+    "--stateful",  # supergateway
 }
 _VARIABLES = {"MCP_DISCOVERY_CACHE", "MCP_DISCOVERY_COMPLETE", "MCP_DISCOVERY_IMAGE"}
 
