@@ -12,12 +12,14 @@ import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import orjson
-from aiohttp import web
 
 from mcp_discovery.errors import DiscoveryError
+
+if TYPE_CHECKING:
+    from aiohttp import web  # agents' library, which reads messages, does without
 
 #: The legacy versions, which begin with ``initialize`` and keep a session; the latest is last.
 LEGACY: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
