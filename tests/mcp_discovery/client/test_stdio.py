@@ -42,12 +42,19 @@ async def test_its_log_goes_to_ours_and_not_to_the_terminal(
 ) -> None:
     caplog.set_level(logging.INFO, "mcp_discovery")
     capfd.readouterr()
+    expected = {
+        "local: got tools/call red",
+        "local: no message on its output: Handmade server, listening",
+    }
+
+    async def is_said() -> bool:
+        return expected <= {each.getMessage() for each in caplog.records}
+
     async with await discovery(asked, *HANDMADE, "chatty", "banner") as found:
         assert not (await found.call("add", {})).is_error
-    said = [each.getMessage() for each in caplog.records if each.getMessage().startswith("local: ")]
-    assert "local: got tools/call red" in said
-    assert "local: no message on its output: Handmade server, listening" in said
-    assert all(each.levelno == logging.INFO for each in caplog.records)
+        await until(is_said, timeout=10, what="what it says")
+    said = [each for each in caplog.records if each.getMessage().startswith("local: ")]
+    assert {each.levelno for each in said} == {logging.INFO}
     captured = capfd.readouterr()
     assert "got" not in captured.err + captured.out
 
