@@ -14,6 +14,7 @@ import pytest
 from mcp_discovery import Discovery, NoReplicaError
 from mcp_discovery.program import INHERITED
 from tests.programs import ROOT, AskedFacade, facade
+from tests.stores.waiting import until
 
 HANDMADE = ("-m", "tests.servers.stdio")
 

@@ -143,7 +143,7 @@ async def test_a_port_that_is_taken(store: EmbeddedStore, caplog: pytest.LogCapt
         ({"kind": "agent"}, "an A2A agent speaks HTTP: give --url"),
         ({"server_token": "x"}, "leave out --server-token"),
         ({"url": "http://h/mcp", "transport": "stdio"}, "and no --url"),
-        ({"sessions": "some"}, "use auto, shared, each"),
+        ({"sessions": "some"}, "is none of auto, shared, each"),
     ],
 )
 def test_bad_input_is_one_sentence(given: dict[str, Any], says: str) -> None:
