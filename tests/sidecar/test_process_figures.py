@@ -156,8 +156,9 @@ def test_a_name_with_blanks_and_parentheses(tmp_path: os.PathLike[str]) -> None:
     os.symlink("/bin/sleep", odd)
     with subprocess.Popen([odd, "60"]) as process:
         try:
-            use = read(ProcessFigures(lambda: [process.pid], Clock()))
-            assert use.running and use.memory > 0
+            while (use := read(ProcessFigures(lambda: [process.pid], Clock()))).memory == 0:
+                assert process.poll() is None  # it is being loaded
+            assert use.running
         finally:
             process.kill()
 

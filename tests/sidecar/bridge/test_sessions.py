@@ -228,7 +228,7 @@ async def test_nothing_is_left_of_sessions_that_were_opened_and_dropped(each: bo
             for _ in range(times):
                 await asyncio.gather(*(each(bridge) for each in drops))
             await bridge.until_sessions(0, within=10)
-            await bridge.until_processes(1, within=10)
+            await bridge.until_processes(1, within=30)
 
         def left() -> tuple[int, int]:
             gc.collect()
