@@ -95,6 +95,9 @@ class FrontDoor:
     of. What a page merely reads needs no refusal: its browser shows it nothing unless CORS says so.
     """
 
+    #: What to do where pages of other origins are meant to, behind the sentence that refuses them.
+    pages_advice = ""
+
     def __init__(
         self,
         hosts: Iterable[str],
@@ -169,9 +172,7 @@ class FrontDoor:
             page = f"pages of other sites (Sec-Fetch-Site: {', '.join(sites)[:100]})"
         else:
             return
-        detail = (
-            f"{page} may not ask here; start the {self._what} with --cors-origin for those that may"
-        )
+        detail = f"{page} may not ask here{self.pages_advice}"
         raise NotAdmittedError(403, "foreign-origin", detail)
 
     def _is_own(self, request: web.Request, origin: str) -> bool:

@@ -21,6 +21,8 @@ class FacadeDoor(FrontDoor):
     MCP endpoints; ``reading`` the paths of what is posted to and only reads, which all pages may.
     """
 
+    pages_advice = "; start the facade with --cors-origin for those that may"
+
     def __init__(
         self,
         hosts: Iterable[str],
