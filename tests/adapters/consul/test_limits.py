@@ -82,11 +82,13 @@ async def test_a_limit_of_requests_slows_down_and_is_named(release: Release) -> 
                         one = record(f"other-{number}")
                         await store.register(one, document(f"b{number}"), ttl=30, reap_after=60)
                 except StoreUnavailableError as error:
-                    return str(error)
+                    if "raise limits.request_limits" in str(error):
+                        return str(error)
+                    raise NotYet(str(error)) from error  # too late for 0.2 s, on a busy machine
             # Now and then Consul counts nothing of what comes over an agent's connection.
             raise NotYet("no limit")
 
-        assert "raise limits.request_limits" in await until(refused, timeout=40, what="a limit")
+        assert await until(refused, timeout=40, what="a limit")
 
 
 @asynccontextmanager
