@@ -42,7 +42,7 @@ class Bridged:
         """The server's processes that run."""
         return {each.pid for each in psutil.Process().children(recursive=True)}
 
-    async def until_processes(self, number: int, *, within: float = 5.0) -> None:
+    async def until_processes(self, number: int, *, within: float = 20.0) -> None:
         """Waits until so many run."""
 
         async def found() -> bool:
