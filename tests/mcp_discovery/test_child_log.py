@@ -106,5 +106,5 @@ def test_what_is_logged_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     assert len(said) < 250
     assert said[0] == f"it: {'x' * 1000}…"
     assert said[1] == "it: line"
-    assert said[-1].endswith("more lines are left out")
+    assert any(each.endswith("more lines are left out") for each in said)
     assert log.telling == "last: error"
