@@ -217,6 +217,9 @@ _JSON, _EVENTS = "application/json", "text/event-stream"
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO_KEY: Final = "io.modelcontextprotocol/clientInfo"
+SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
+SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
+LOG_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
 
 #: Method → the parameter that ``Mcp-Name`` repeats.
 _NAMED: Final[Mapping[str, str]] = {

@@ -23,13 +23,13 @@ from mcp_discovery.mcp_messages import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     MODERN,
+    SERVER_INFO_KEY,
     JsonRpcError,
     RpcRequest,
 )
 from mcp_discovery.nearest import nearest
 from mcp_discovery.version import installed_version
 
-_SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 #: The name of this server, and of mcp-discovery's own clients.
 NAME: Final = "mcp-discovery"
 
@@ -232,7 +232,7 @@ def modern_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """``result`` with the members that every modern result has."""
     meta = result.get("_meta")
     known = meta if isinstance(meta, Mapping) else {}
-    return {"resultType": "complete", **result, "_meta": {**known, _SERVER_INFO_KEY: server_info()}}
+    return {"resultType": "complete", **result, "_meta": {**known, SERVER_INFO_KEY: server_info()}}
 
 
 def server_info() -> dict[str, str]:

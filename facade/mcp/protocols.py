@@ -36,6 +36,7 @@ from mcp_discovery.mcp_messages import (
     INVALID_REQUEST,
     RESOURCE_NOT_FOUND,
     SESSION,
+    SUBSCRIPTION_KEY,
     JsonRpcError,
     RpcRequest,
     check_envelope,
@@ -168,9 +169,6 @@ def _headers(session: LegacySession) -> dict[str, str]:
     return {SESSION: session.id}
 
 
-_SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
-
-
 class ModernProtocol:
     """Handles the requests of modern clients; ``most`` of them may listen at the same time."""
 
@@ -222,7 +220,7 @@ class ModernProtocol:
             list_changes="resourcesListChanged" in granted,
             uris=frozenset(granted.get("resourceSubscriptions", ())),
         )
-        meta = {_SUBSCRIPTION_KEY: rpc.id}
+        meta = {SUBSCRIPTION_KEY: rpc.id}
         acknowledged = notification(
             "notifications/subscriptions/acknowledged", {"notifications": granted, "_meta": meta}
         )

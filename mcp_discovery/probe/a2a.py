@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 import orjson
 
+from mcp_discovery.mcp_messages import METHOD_NOT_FOUND
 from mcp_discovery.probe.agent_card import HTTP_JSON, JSON_RPC, AgentCard, AgentInterface
 from mcp_discovery.probe.client import Probe
 from mcp_discovery.probe.endpoint import ProbedEndpoint
@@ -33,14 +34,7 @@ from mcp_discovery.probe.errors import (
 )
 from mcp_discovery.probe.handshake import Renewal
 from mcp_discovery.probe.introspection import Introspection
-from mcp_discovery.probe.messages import (
-    METHOD_NOT_FOUND,
-    answer_in,
-    misaddressed,
-    parse,
-    rpc_error,
-    status_error,
-)
+from mcp_discovery.probe.messages import answer_in, misaddressed, parse, rpc_error, status_error
 from mcp_discovery.probe.tls import SYSTEM_TLS, ServerTls
 from mcp_discovery.probe.wire import (
     PLAIN,

@@ -11,15 +11,17 @@ from typing import Any
 
 import orjson
 
+from mcp_discovery.mcp_messages import (
+    METHOD_NOT_FOUND,
+    MODERN,
+    SERVER_INFO_KEY,
+    UNSUPPORTED_VERSION,
+)
 from mcp_discovery.probe.errors import BadAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import encodable
 from mcp_discovery.probe.messages import (
     CLIENT_CAPABILITIES,
     LATEST_LEGACY,
-    METHOD_NOT_FOUND,
-    MODERN,
-    SERVER_INFO_KEY,
-    UNSUPPORTED_VERSION,
     client_info,
     legacy_call,
     legacy_headers,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+from mcp_discovery.mcp_messages import METHOD_NOT_FOUND
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, UnreachableError
 from mcp_discovery.probe.introspection import (
     BASE_LISTINGS,
@@ -25,7 +26,6 @@ from mcp_discovery.probe.introspection import (
     UnreadList,
     read_page,
 )
-from mcp_discovery.probe.messages import METHOD_NOT_FOUND
 from mcp_discovery.probe.wire import Budget
 from mcp_discovery.quoted import quoted
 

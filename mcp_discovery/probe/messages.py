@@ -18,17 +18,12 @@ import orjson
 
 from mcp_discovery.connection_errors import wants_tls
 from mcp_discovery.json_values import count_values
+from mcp_discovery.mcp_messages import MODERN
 from mcp_discovery.probe.errors import CREDENTIAL_STATUSES, BadAnswerError
 from mcp_discovery.quoted import quoted
 from mcp_discovery.version import installed_version
 
-MODERN: Final = "2026-07-28"
 LATEST_LEGACY: Final = "2025-11-25"
-
-METHOD_NOT_FOUND: Final = -32601
-UNSUPPORTED_VERSION: Final = -32022
-
-SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 
 #: The extension of skills (SEP-2640), and what probes say that they understand: some servers have
 #: their skills for clients alone that know what these are.

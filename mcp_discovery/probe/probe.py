@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from mcp_discovery.mcp_messages import METHOD_NOT_FOUND, MODERN
 from mcp_discovery.probe.client import Probe
 from mcp_discovery.probe.endpoint import ProbedEndpoint
 from mcp_discovery.probe.errors import BadAnswerError, NoAnswerError, ProbeError, UnreachableError
@@ -38,13 +39,7 @@ from mcp_discovery.probe.introspection import (
     joined,
 )
 from mcp_discovery.probe.lists import OfferedLists, OneList
-from mcp_discovery.probe.messages import (
-    METHOD_NOT_FOUND,
-    MODERN,
-    legacy_call,
-    modern_call,
-    result_of,
-)
+from mcp_discovery.probe.messages import legacy_call, modern_call, result_of
 from mcp_discovery.probe.tls import SYSTEM_TLS, ServerTls
 from mcp_discovery.probe.wire import Budget, Limits, Wire
 

@@ -13,6 +13,7 @@ from mcp_discovery.mcp_messages import (
     CANCELLED,
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
+    SUBSCRIPTION_KEY,
     Id,
     JsonRpcError,
     encoded,
@@ -38,7 +39,6 @@ ASKABLE: Final = {
     "roots/list": "roots",
 }
 LISTEN: Final = "subscriptions/listen"
-SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
 _CANCELLED: Final = "notifications/cancelled"
 _PROGRESS: Final = "notifications/progress"
 

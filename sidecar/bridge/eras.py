@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 from mcp_discovery.mcp_messages import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    LOG_LEVEL_KEY,
     METHOD_NOT_FOUND,
     MODERN,
     RESOURCE_NOT_FOUND,
+    SERVER_INFO_KEY,
     JsonRpcError,
     encoded,
 )
-from mcp_discovery.probe.messages import SERVER_INFO_KEY
 from mcp_discovery.sidecar.bridge.audience import SharedAudience
 from mcp_discovery.sidecar.bridge.connection import ASKABLE, ChildConnection, Exchange, Params
 from mcp_discovery.sidecar.bridge.greeting import Greeting, envelope
@@ -53,7 +54,6 @@ _CACHEABLE: Final = frozenset(
 _NOT_KEPT: Final = {"ttlMs": 0, "cacheScope": "private"}
 #: What results of modern servers say that legacy ones do not.
 _MODERN_ONLY: Final = frozenset(("resultType", *_NOT_KEPT))
-LOG_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
 #: What legacy capabilities say of tasks, which modern ones have as an extension.
 _TASKS: Final = "tasks"
 #: How often a request may be asked for more before it is given up, as the SDKs do.

@@ -11,6 +11,7 @@ from aiohttp import web
 from mcp_discovery.disconnects import cancelled_when_lost
 from mcp_discovery.mcp_messages import (
     METHOD_NOT_FOUND,
+    SUBSCRIPTION_KEY,
     Id,
     JsonRpcError,
     accepts,
@@ -19,7 +20,7 @@ from mcp_discovery.mcp_messages import (
     result,
 )
 from mcp_discovery.mcp_responses import respond_with_json
-from mcp_discovery.sidecar.bridge.connection import SUBSCRIPTION_KEY, Params
+from mcp_discovery.sidecar.bridge.connection import Params
 from mcp_discovery.sidecar.bridge.streams import (
     ALL,
     MOST_BYTES,

@@ -13,11 +13,12 @@ from mcp_discovery.mcp_messages import (
     CLIENT_INFO_KEY,
     LEGACY,
     MODERN,
+    SERVER_INFO_KEY,
     UNSUPPORTED_VERSION,
     VERSION_KEY,
     JsonRpcError,
 )
-from mcp_discovery.probe.messages import SERVER_INFO_KEY, client_info, strings
+from mcp_discovery.probe.messages import client_info, strings
 from mcp_discovery.sidecar.bridge.connection import ChildConnection
 
 #: Seconds after which a process that does not answer ``server/discover`` is sent ``initialize``

@@ -17,6 +17,8 @@ from mcp_discovery.mcp_messages import (
     CLIENT_INFO_KEY,
     INVALID_PARAMS,
     INVALID_REQUEST,
+    LOG_LEVEL_KEY,
+    SUBSCRIPTION_KEY,
     Id,
     JsonRpcError,
     RpcRequest,
@@ -31,8 +33,8 @@ from mcp_discovery.mcp_responses import error_response
 from mcp_discovery.param_headers import ParamHeaders
 from mcp_discovery.sidecar.bridge.asking_processes import AskedClient, AskingProcesses
 from mcp_discovery.sidecar.bridge.bridge import Bridge
-from mcp_discovery.sidecar.bridge.connection import ASKABLE, LISTEN, SUBSCRIPTION_KEY, Params
-from mcp_discovery.sidecar.bridge.eras import LOG_LEVEL_KEY, Spoken, ask_as_modern
+from mcp_discovery.sidecar.bridge.connection import ASKABLE, LISTEN, Params
+from mcp_discovery.sidecar.bridge.eras import Spoken, ask_as_modern
 from mcp_discovery.sidecar.bridge.exchange import ModernExchange
 from mcp_discovery.sidecar.bridge.questions import ASKING, ParkedCalls, QuestionedCall
 from mcp_discovery.sidecar.bridge.session_table import SessionLimits

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mcp_discovery.mcp_messages import INTERNAL_ERROR, INVALID_PARAMS, JsonRpcError
-from mcp_discovery.probe.messages import strings
-from mcp_discovery.sidecar.bridge.connection import (
-    LISTEN,
+from mcp_discovery.mcp_messages import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
     SUBSCRIPTION_KEY,
-    ChildConnection,
-    Params,
+    JsonRpcError,
 )
+from mcp_discovery.probe.messages import strings
+from mcp_discovery.sidecar.bridge.connection import LISTEN, ChildConnection, Params
 from mcp_discovery.sidecar.bridge.greeting import Greeting, envelope
 
 log = logging.getLogger(__name__)
