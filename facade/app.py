@@ -57,7 +57,7 @@ from mcp_discovery.facade.http.cors import Cors
 from mcp_discovery.facade.http.metrics import METRICS, Metrics
 from mcp_discovery.facade.http.middleware import Finish, OutermostMiddleware
 from mcp_discovery.facade.http.openapi import DESCRIPTION, Description
-from mcp_discovery.facade.http.operation import aliases, require_needs, routes
+from mcp_discovery.facade.http.operation import require_needs, routes
 from mcp_discovery.facade.http.outbound import refusing_probes, trusting
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES
 from mcp_discovery.facade.http.slashes import NeedlessSlashes
@@ -87,6 +87,7 @@ from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.status.ops import OPS, ops_app
 from mcp_discovery.facade.tools import handlers as tools
+from mcp_discovery.facade.tools import platform_tools
 from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import (
     HEALTH_CHECK,
@@ -101,11 +102,13 @@ from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
 
-_PLAIN = tuple(
+#: Everything that a facade answers.
+OPERATIONS = tuple(
     operation
     for module in (
         servers,
         tools,
+        platform_tools,
         connections,
         named_queries,
         registration,
@@ -129,9 +132,6 @@ _PLAIN = tuple(
     )
     for operation in module.OPERATIONS
 )
-#: Everything that a facade answers.
-OPERATIONS = (*_PLAIN, *aliases(_PLAIN))
-
 _SHARED_NAMES = web.AppKey("shared names", SharedNames)
 
 #: How often, in seconds, registrations whose TTL is over are let go.

@@ -7,7 +7,7 @@ import re
 import weakref
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
@@ -82,19 +82,6 @@ class Operation:
         """The body's shape, which a function may make."""
         body = self.body
         return body() if callable(body) and not isinstance(body, type) else body
-
-
-#: The prefix of the paths that a platform uses.
-PREFIX = "/api/platform"
-
-
-def aliases(operations: Iterable[Operation]) -> tuple[Operation, ...]:
-    """Operations that a platform has, too, under :data:`PREFIX`, with the same handlers."""
-    return tuple(
-        replace(each, path=PREFIX + each.path, group="platform")
-        for each in operations
-        if each.path.split("/", 2)[1] in ("servers", "tools", "audit")
-    )
 
 
 def routes(operations: Iterable[Operation]) -> list[web.RouteDef]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Final, Literal
@@ -341,6 +342,15 @@ def _counts(view: View) -> dict[str, int]:
     return {each.value: view.number("status", each) for each in Status}
 
 
+_STATUS = Operation(
+    "GET",
+    "/status",
+    status,
+    "facade",
+    answers={200: StatusPage, 304: None},
+    parameters=(IF_NONE_MATCH,),
+    needs="read",
+)
 OPERATIONS = (
     Operation(
         "GET",
@@ -351,15 +361,8 @@ OPERATIONS = (
         parameters=(IF_NONE_MATCH,),
         needs="read",
     ),
-    Operation(
-        "GET",
-        "/status",
-        status,
-        "facade",
-        answers={200: StatusPage, 304: None},
-        parameters=(IF_NONE_MATCH,),
-        needs="read",
-    ),
+    _STATUS,
+    replace(_STATUS, path="/api/platform/servers", group="platform"),
     Operation(
         "GET",
         "/health",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -167,23 +168,22 @@ def _time(request: web.Request, name: str) -> float | None:
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
-OPERATIONS = (
-    Operation(
-        "GET",
-        "/audit",
-        audit,
-        "audit",
-        parameters=(
-            *(Parameter(name, text) for name, (_, text) in _FIELDS.items()),
-            Parameter("eventType", "Of this type.", {"type": "string", "enum": list(_TYPES)}),
-            Parameter("outcome", "That ended so.", {"type": "string", "enum": list(_RESULTS)}),
-            Parameter("from", "From this time on."),
-            Parameter("to", "Before this time."),
-            Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": _MOST}),
-            Parameter("cursor", "Where the page begins: `nextCursor` of the one before."),
-        ),
-        answers={200: AuditListModel},
-        errors=(404, 503),
-        needs="admin",
+_AUDIT = Operation(
+    "GET",
+    "/audit",
+    audit,
+    "audit",
+    parameters=(
+        *(Parameter(name, text) for name, (_, text) in _FIELDS.items()),
+        Parameter("eventType", "Of this type.", {"type": "string", "enum": list(_TYPES)}),
+        Parameter("outcome", "That ended so.", {"type": "string", "enum": list(_RESULTS)}),
+        Parameter("from", "From this time on."),
+        Parameter("to", "Before this time."),
+        Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": _MOST}),
+        Parameter("cursor", "Where the page begins: `nextCursor` of the one before."),
     ),
+    answers={200: AuditListModel},
+    errors=(404, 503),
+    needs="admin",
 )
+OPERATIONS = (_AUDIT, replace(_AUDIT, path="/api/platform/audit", group="platform"))

@@ -96,3 +96,9 @@ async def _stall(
         return await longest_stall(large.ask, method, path, data, headers, wanted=200)
 
     return await shortest(once)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_neither_does_the_list_of_all_tools(large: LargeCatalog) -> None:
+    stall = await _stall(large, "GET", "/api/platform/tools", None, {})
+    assert stall <= MOST_SECONDS, f"{stall * 1000:.0f} ms"
