@@ -66,6 +66,8 @@ from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.refusals import reshape_refusal
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
+from mcp_discovery.facade.pages import site
+from mcp_discovery.facade.pages import status as status_page
 from mcp_discovery.facade.queries import handlers as named_queries
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS
 from mcp_discovery.facade.registration import handlers as registering
@@ -129,6 +131,8 @@ OPERATIONS = tuple(
         auditing,
         whoami,
         openapi,
+        site,
+        status_page,
     )
     for operation in module.OPERATIONS
 )
@@ -311,6 +315,7 @@ def _reshape(request: web.Request, response: web.StreamResponse) -> None:
     reshape_error(request, response)
     ard_registry.reshape_error(request, response)
     reshape_refusal(request, response)
+    site.reshape_problem(request, response)
 
 
 def _front_door(options: FacadeOptions) -> FacadeDoor:

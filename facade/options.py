@@ -51,6 +51,8 @@ class FacadeOptions:
     that of ``public_url``: see
     :class:`mcp_discovery.facade.access.front_door.AllowedHosts`.
 
+    ``public_status`` shows the page ``/ui/status`` of all servers to everybody.
+
     ``trusted_proxies`` are the networks of the proxies whose ``X-Forwarded-*`` headers count; see
     :mod:`mcp_discovery.facade.http.client_address`.
 
@@ -137,6 +139,7 @@ class FacadeOptions:
     ops_host: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     registry_cors: bool = False
+    public_status: bool = False
     trusted_proxies: tuple[str, ...] = ()
     registry_address: str = "instance"
     public_url: str | None = None

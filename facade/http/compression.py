@@ -25,6 +25,8 @@ _TYPES = frozenset(
         "text/html",
         "text/plain",
         "text/css",
+        "text/javascript",
+        "image/svg+xml",
     }
 )
 

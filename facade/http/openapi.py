@@ -45,6 +45,7 @@ GROUPS: Mapping[str, str] = {
     'this facade as a registry; errors below `/api/ard` are `{"errorCode", "message"}`.',
     "gateway": "One MCP address for each server, which outlives its instances.",
     "facade": "How this facade is.",
+    "pages": "What people see in a browser; errors are pages, too, where `text/html` is accepted.",
 }
 #: Statuses of problems that any operation may answer with: an unknown parameter, a host that is not
 #: allowed, a store that refuses the facade's credentials, a store that cannot be reached.

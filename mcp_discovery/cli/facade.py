@@ -237,6 +237,12 @@ def facade(
         help="Let the pages of all origins read the MCP registry API (/v0.1), the ARD registry "
         "(/api/ard), catalogs and cards, as hosts that run in a browser need it.",
     ),
+    public_status: bool = typer.Option(
+        False,
+        "--public-status",
+        help="Show the status page (/ui/status) of all servers, with their names and reasons, to "
+        "everybody, whoever else may read what.",
+    ),
     public_url: str | None = typer.Option(
         None,
         metavar="URL",
@@ -420,6 +426,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         ops_host=parameters["ops_host"],
         allowed_hosts=tuple(allowed),
         registry_cors=parameters["registry_cors"],
+        public_status=parameters["public_status"],
         cors_origins=tuple(parameters["cors_origin"] or ()),
         trusted_proxies=tuple(parameters["trusted_proxy"] or ()),
         registry_address=parameters["registry_address"],

@@ -1,0 +1,40 @@
+"""The status page: what it says of servers, to whom, and when the list is old."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mcp_discovery.facade.pages.status import server_lines
+from tests.facade.harness import Client, served
+
+
+async def test_it_says_what_works_and_what_does_not(ask: Client) -> None:
+    empty = (await ask("GET", "/ui/status")).body.decode()
+    assert "Nothing is registered" in empty
+    await ask("POST", "/servers", {"id": "gone", "name": "gone", "url": "http://127.0.0.1:9/mcp"})
+    await ask.until_status("gone", "down")
+    page = (await ask("GET", "/ui/status")).body.decode()
+    assert 'data-overall="degraded"' in page
+    assert "1 server: 0 operational, 0 degraded, 1 down" in page
+
+
+async def test_hostile_names_stay_text(ask: Client) -> None:
+    title = "<img src=x onerror=alert(1)>\u202e\"'&"
+    entry = {"id": "bad", "name": "bad", "title": title, "url": "http://127.0.0.1:9/mcp"}
+    await ask("POST", "/servers", entry)
+    page = (await ask("GET", "/ui/status")).body.decode()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;\\u{202E}" in page
+
+
+async def test_it_is_open_to_everybody_where_that_is_wanted(tmp_path: Path) -> None:
+    file = tmp_path / "auth.yaml"
+    file.write_text("tokens: {}\n")
+    for public, status in ((False, 401), (True, 200)):
+        async with served(auth=str(file), public_status=public) as ask:
+            assert (await ask("GET", "/ui/status")).status == status
+            assert (await ask("GET", "/status")).status == 401
+
+
+async def test_no_servers_are_no_lines() -> None:
+    assert await server_lines([]) == []
