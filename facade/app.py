@@ -19,7 +19,9 @@ from mcp_discovery.adapters.store import Store
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.access import protected_resource, whoami
+from mcp_discovery.facade.access.audit import export as audit_export
 from mcp_discovery.facade.access.audit import handlers as auditing
+from mcp_discovery.facade.access.audit import verification as audit_verification
 from mcp_discovery.facade.access.audit.audit import AUDIT, Audit, AuditFigures
 from mcp_discovery.facade.access.audit.recorded_store import recorded
 from mcp_discovery.facade.access.auth_file import Policy, follow
@@ -66,6 +68,7 @@ from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.refusals import reshape_refusal
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
+from mcp_discovery.facade.pages import audit as audit_page
 from mcp_discovery.facade.pages import site
 from mcp_discovery.facade.pages import status as status_page
 from mcp_discovery.facade.queries import handlers as named_queries
@@ -129,10 +132,13 @@ OPERATIONS = tuple(
         prometheus_sd,
         protected_resource,
         auditing,
+        audit_export,
+        audit_verification,
         whoami,
         openapi,
         site,
         status_page,
+        audit_page,
     )
     for operation in module.OPERATIONS
 )

@@ -52,7 +52,10 @@ class Link:
     needs: Need = "read"
 
 
-NAVIGATION = (Link("status", "Status", "ui/status"),)
+NAVIGATION = (
+    Link("audit", "Audit", "ui/audit", "admin"),
+    Link("status", "Status", "ui/status"),
+)
 
 
 @cache

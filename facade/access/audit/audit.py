@@ -69,6 +69,8 @@ class Audit:
             logs.append(self.store)
         self.journal = Journal(logs, patience=settings.patience)
         self.refusals = Refusals(self.journal)
+        #: Held by who verifies the whole log.
+        self.verifying = asyncio.Lock()
 
     @web.middleware
     async def record(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from pydantic import Field
 
-from mcp_discovery.facade.access.audit.audit import AUDIT
+from mcp_discovery.facade.access.audit.audit import AUDIT, Audit
 from mcp_discovery.facade.access.audit.journal import AuditLogError
 from mcp_discovery.facade.access.audit.query import AuditQuery, events
 from mcp_discovery.facade.access.caller import caller_of
@@ -21,6 +21,9 @@ from mcp_discovery.facade.http.parameters import once, one_of, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.record import Capabilities, Endpoint, Record
+
+if TYPE_CHECKING:
+    from mcp_discovery.facade.access.audit.database import DatabaseLog
 
 _TYPES = ("change", "status", "call", "refusal", "system")
 _RESULTS = ("done", "refused", "failed", "unknown")
@@ -91,10 +94,45 @@ async def audit(request: web.Request) -> web.Response:
     `from` and `to` are times (RFC 3339) or days; `to` is not included. A caller whose right to
     administer is for some servers only sees the events of these.
     """
+    logs, cursor = await listed(request, query_of(request))
+    body: dict[str, Any] = {"logs": logs}
+    if cursor is not None:
+        body["nextCursor"] = cursor
+    return json_response(body)
+
+
+def kept_audit(request: web.Request) -> tuple[Audit, DatabaseLog]:
+    """The audit of the facade, and its store; raises :class:`ProblemError` (404) without one."""
     found = request.app.get(AUDIT)
     if found is None or found.store is None:
         detail = "no audit is kept that can be asked; start the facade with --audit-store"
         raise ProblemError(404, "audit-off", detail)
+    return found, found.store
+
+
+async def listed(
+    request: web.Request, query: AuditQuery
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of the events that the caller of ``request`` may see, as it sees them, and the cursor
+    of the next; raises :class:`ProblemError` (400, 404, 503)."""
+    kept, store = kept_audit(request)
+    await kept.journal.caught_up(_SETTLE)
+    visible, shape = view_of(caller_of(request).rights)
+    try:
+        logs, cursor = await events(store, query, visible)
+    except AuditLogError as error:
+        raise unavailable(error) from error
+    return [shape(each) for each in logs], cursor
+
+
+def unavailable(error: AuditLogError) -> ProblemError:
+    """The refusal of a request while the store is away."""
+    detail = f"the audit cannot be read now: {error}; try again soon"
+    return ProblemError(503, "audit-unavailable", detail)
+
+
+def query_of(request: web.Request) -> AuditQuery:
+    """What the parameters of ``request`` ask for; raises :class:`ProblemError` (400)."""
     fields = {
         column: value
         for name, (column, _) in _FIELDS.items()
@@ -103,7 +141,7 @@ async def audit(request: web.Request) -> web.Response:
     if (type := once(request, "eventType")) is not None:
         fields["type"] = one_of("eventType", type, _TYPES)
     outcome = once(request, "outcome")
-    query = AuditQuery(
+    return AuditQuery(
         fields,
         result=None if outcome is None else one_of("outcome", outcome, _RESULTS),
         since=_time(request, "from"),
@@ -111,17 +149,6 @@ async def audit(request: web.Request) -> web.Response:
         cursor=once(request, "cursor"),
         limit=whole(request, "limit", least=1, most=_MOST) or _DEFAULT,
     )
-    await found.journal.caught_up(_SETTLE)
-    visible, shape = view_of(caller_of(request).rights)
-    try:
-        logs, cursor = await events(found.store, query, visible)
-    except AuditLogError as error:
-        detail = f"the audit cannot be read now: {error}; try again soon"
-        raise ProblemError(503, "audit-unavailable", detail) from error
-    body: dict[str, Any] = {"logs": [shape(each) for each in logs]}
-    if cursor is not None:
-        body["nextCursor"] = cursor
-    return json_response(body)
 
 
 def view_of(
@@ -168,17 +195,20 @@ def _time(request: web.Request, name: str) -> float | None:
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
+FILTERS = (
+    *(Parameter(name, text) for name, (_, text) in _FIELDS.items()),
+    Parameter("eventType", "Of this type.", {"type": "string", "enum": list(_TYPES)}),
+    Parameter("outcome", "That ended so.", {"type": "string", "enum": list(_RESULTS)}),
+    Parameter("from", "From this time on."),
+    Parameter("to", "Before this time."),
+)
 _AUDIT = Operation(
     "GET",
     "/audit",
     audit,
     "audit",
     parameters=(
-        *(Parameter(name, text) for name, (_, text) in _FIELDS.items()),
-        Parameter("eventType", "Of this type.", {"type": "string", "enum": list(_TYPES)}),
-        Parameter("outcome", "That ended so.", {"type": "string", "enum": list(_RESULTS)}),
-        Parameter("from", "From this time on."),
-        Parameter("to", "Before this time."),
+        *FILTERS,
         Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": _MOST}),
         Parameter("cursor", "Where the page begins: `nextCursor` of the one before."),
     ),

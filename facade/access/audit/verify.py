@@ -13,6 +13,7 @@ import orjson
 
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.facade.access.audit.chain import ChainCheck, ChainFault, ChainHead
+from mcp_discovery.facade.http.pauses import Pauses
 
 if TYPE_CHECKING:
     from mcp_discovery.facade.access.audit.database import DatabaseLog
@@ -76,7 +77,9 @@ async def verify_store(log: DatabaseLog, check: ChainCheck) -> AsyncIterator[Cha
 
     await log.require_tables()
     end = await log.head()
+    pauses = Pauses()
     async for row in log.rows():
+        await pauses.pause()
         where = f"entry {row['sequence']}"
         text = row["entry"]
         for fault in check.take(text, where):
