@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
+from mcp_discovery.adapters.members import StoreMembers
 from mcp_discovery.adapters.skipped_keys import SkippedKeys
 from mcp_discovery.bearer_tokens import GivenToken
 from mcp_discovery.document import CapabilityDocument
@@ -335,6 +336,12 @@ class Store(Protocol):
         ``None`` where the store has no such agent, or the credentials may not read it.
         """
 
+    async def members(self) -> StoreMembers:
+        """The processes that the store is made of, as far as it tells: none, where it does not.
+
+        It is for people who look at the whole, and asked now and then.
+        """
+
     async def close(self) -> None:
         """Releases connections and tasks. Registrations are not removed: they expire by TTL.
 
@@ -391,6 +398,10 @@ class Closing:
     async def node_address(self) -> str | None:
         """See :meth:`Store.node_address`."""
         return None
+
+    async def members(self) -> StoreMembers:
+        """See :meth:`Store.members`."""
+        return StoreMembers()
 
     async def close(self) -> None:
         """See :meth:`Store.close`."""

@@ -71,6 +71,7 @@ from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.pages import audit as audit_page
 from mcp_discovery.facade.pages import site
 from mcp_discovery.facade.pages import status as status_page
+from mcp_discovery.facade.pages import topology as topology_page
 from mcp_discovery.facade.queries import handlers as named_queries
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS
 from mcp_discovery.facade.registration import handlers as registering
@@ -93,6 +94,7 @@ from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.status.ops import OPS, ops_app
 from mcp_discovery.facade.tools import handlers as tools
 from mcp_discovery.facade.tools import platform_tools
+from mcp_discovery.facade.topology import topology
 from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import (
     HEALTH_CHECK,
@@ -139,6 +141,8 @@ OPERATIONS = tuple(
         site,
         status_page,
         audit_page,
+        topology_page,
+        topology,
     )
     for operation in module.OPERATIONS
 )

@@ -11,12 +11,14 @@ import orjson
 
 from mcp_discovery.adapters.consul.checks import Check, heartbeat_check, holder_in
 from mcp_discovery.adapters.consul.kv import KVPair, KVStore
+from mcp_discovery.adapters.consul.members import consul_members
 from mcp_discovery.adapters.consul.permissions import AclRight, Permissions
 from mcp_discovery.adapters.consul.services import ServiceCatalog
 from mcp_discovery.adapters.consul.session import ConsulSessions
 from mcp_discovery.adapters.consul.token import OwnToken
 from mcp_discovery.adapters.consul.transport import ConsulTransport
 from mcp_discovery.adapters.consul.url import ConsulAddress
+from mcp_discovery.adapters.members import StoreMembers
 from mcp_discovery.adapters.store import StoreOptions
 from mcp_discovery.errors import DiscoveryError, StoreDeniedError
 
@@ -149,6 +151,10 @@ class ConsulApi:
         self.sessions = ConsulSessions(self._http, self.kv, self.token)
         self.services = ServiceCatalog(self._http)
         self.agent = ConsulAgent(self._http)
+
+    async def members(self) -> StoreMembers:
+        """Who is in the agent's datacentre."""
+        return await consul_members(self._http)
 
     async def close(self) -> None:
         """Closes every connection; requests in flight raise ``StoreUnavailableError``."""

@@ -29,6 +29,7 @@ from mcp_discovery.adapters.consul.registration import (
 from mcp_discovery.adapters.consul.session import RecordSession
 from mcp_discovery.adapters.consul.url import parse_url
 from mcp_discovery.adapters.consul.watch import watch
+from mcp_discovery.adapters.members import StoreMembers
 from mcp_discovery.adapters.store import (
     BaseStore,
     Change,
@@ -294,6 +295,9 @@ class ConsulStore(BaseStore[ConsulRegistration]):
                 self.url,
             )
         return address
+
+    async def members(self) -> StoreMembers:
+        return await self._api.members()
 
     async def close(self) -> None:
         await self._api.close()

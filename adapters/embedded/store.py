@@ -19,6 +19,7 @@ import orjson
 from mcp_discovery.adapters.embedded.file import StoreFile
 from mcp_discovery.adapters.heartbeats import ScheduledRegistration
 from mcp_discovery.adapters.meant_url import meant_url
+from mcp_discovery.adapters.members import StoreMember, StoreMembers
 from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoredQuery, StoreOptions
 from mcp_discovery.adapters.unreferenced_keys import UnreferencedKeys
 from mcp_discovery.document import CapabilityDocument
@@ -173,6 +174,10 @@ class EmbeddedStore(BaseStore["EmbeddedRegistration"]):
 
     async def keeps_queries(self) -> str | None:
         return None
+
+    async def members(self) -> StoreMembers:
+        where = "in memory" if (path := _path(self.url)) is None else str(path)
+        return StoreMembers((StoreMember("embedded", where, "alone", not self._closed),))
 
     async def close(self) -> None:
         self._closed = True

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Mapping
 from mcp_discovery.adapters.etcd.api import EtcdGateway
 from mcp_discovery.adapters.etcd.documents import EtcdDocuments
 from mcp_discovery.adapters.etcd.keys import Keys
+from mcp_discovery.adapters.etcd.members import etcd_members
 from mcp_discovery.adapters.etcd.queries import EtcdQueries
 from mcp_discovery.adapters.etcd.registration import EtcdNamespace, EtcdRegistration, register
 from mcp_discovery.adapters.etcd.rights import of_list, of_queries, of_sidecar
 from mcp_discovery.adapters.etcd.url import parse_url
 from mcp_discovery.adapters.etcd.watch import Watch
+from mcp_discovery.adapters.members import StoreMembers
 from mcp_discovery.adapters.store import BaseStore, Change, Snapshot, StoredQuery, StoreOptions
 from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import StoreDeniedError, StoreUnavailableError
@@ -100,6 +102,9 @@ class EtcdStore(BaseStore[EtcdRegistration]):
         if len(lacking) == len(rights):
             sentence += f"; or is {self._keys.prefix} not the prefix that it was granted?"
         return sentence
+
+    async def members(self) -> StoreMembers:
+        return await etcd_members(self._gateway)
 
     async def close(self) -> None:
         for watch, task in list(self._watches.items()):

@@ -53,6 +53,7 @@ class Link:
 
 
 NAVIGATION = (
+    Link("topology", "Topology", "ui/topology", "admin"),
     Link("audit", "Audit", "ui/audit", "admin"),
     Link("status", "Status", "ui/status"),
 )
