@@ -25,7 +25,7 @@ from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.servers.list_json import caveats, json_response
 from mcp_discovery.facade.state import FACADE
 from mcp_discovery.facade.status.handlers import STARTED
-from mcp_discovery.health import Status, rfc3339
+from mcp_discovery.health import Status
 from mcp_discovery.version import installed_version
 
 #: How long, in seconds, the store may take to tell its members.
@@ -67,7 +67,6 @@ class TopologyStore(Shaped):
     members: list[TopologyMember]
     datacentres: list[str]
     hidden: str | None = Field(None, description="What the credentials do not show, and why.")
-    stale_since: datetime | None = None
 
 
 class TopologyRegistrant(Shaped):
@@ -100,10 +99,13 @@ class Topology(Shaped):
     store: TopologyStore
     registrants: list[TopologyRegistrant]
     zones: list[TopologyZone]
+    stale_since: datetime | None = None
+    problem: str | None = None
+    partial: str | None = None
 
 
 @dataclass(slots=True)
-class Registrant:
+class RegistrantSummary:
     """One process that keeps instances registered, with what it keeps."""
 
     holder: str
@@ -144,14 +146,14 @@ async def look_at(store: Store) -> StoreLook:
     return StoreLook(members, time.monotonic() - began, problem)
 
 
-async def registrants_of(view: View) -> list[Registrant]:
+async def registrants_of(view: View) -> list[RegistrantSummary]:
     """Who keeps the instances of ``view`` registered, those with most of them first."""
-    found: dict[str, Registrant] = {}
+    found: dict[str, RegistrantSummary] = {}
     async for each in sliced(view):
         holder = each.instance.lease.holder
         known = found.setdefault(
             holder.public_id,
-            Registrant(holder.public_id, holder.host, holder.by, holder.by == "facade"),
+            RegistrantSummary(holder.public_id, holder.host, holder.by, holder.by == "facade"),
         )
         known.probes = known.probes or holder.probed or holder.by == "sidecar"
         known.statuses[each.health.status.value] += 1
@@ -208,8 +210,7 @@ async def topology_of(request: web.Request) -> dict[str, Any]:
             "revision": view.revision,
             "epoch": view.epoch,
         },
-        "store": store
-        | ({} if view.stale_since is None else {"staleSince": rfc3339(view.stale_since)}),
+        "store": store,
         "registrants": [
             {
                 "holder": each.holder,

@@ -18,7 +18,7 @@ async def test_it_tells_registrants_the_store_and_the_facade(ask: Client) -> Non
     by = {each["by"]: each for each in found["registrants"]}
     assert (by["facade"]["names"], by["facade"]["isThis"]) == (["kept"], True)
     assert by["facade"]["holder"] == found["facade"]["holder"]
-    assert (by["sidecar"]["names"], by["sidecar"]["zones"]) == (["own"], ["a"])
+    assert (by["sidecar"]["names"], by["sidecar"]["zones"]) == (["products"], ["a"])
     assert found["zones"] == [{"zone": "a", "instances": 1, "healthy": 1}]
     assert [each["role"] for each in found["store"]["members"]] == ["alone"]
     page = (await ask("GET", "/ui/topology")).body.decode()
