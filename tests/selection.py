@@ -21,6 +21,7 @@ import pytest
 
 #: Modules whose functions and classes start programs.
 STARTERS = (
+    "tests.browser",
     "testcontainers",
     "tests.deploy.image",
     "tests.programs",

@@ -79,7 +79,7 @@ class EventLine:
         return cls(
             id=at("eventId"),
             time=at("time"),
-            who=at("actor", "userId") or at("actor", "by"),
+            who=at("actor", "userId") or at("actor", "by") or "the facade",
             address=at("actor", "address"),
             what=at("operation", "name") or at("eventType"),
             kind=at("eventType"),
