@@ -70,7 +70,7 @@ async def _run(port: int, *, once: bool) -> int:
         try:
             await demo.run()
             if not once:
-                typer.echo(f"The facade listens on {demo.url}. Try, in another terminal:")
+                typer.echo(f"Open {demo.url}/ in a browser. Or try, in another terminal:")
                 typer.echo(f"  curl '{demo.url}/servers?tags=products'")
                 typer.echo(f"  mcp-discovery servers --facade {demo.url} --status all")
                 typer.echo(f"  mcp-discovery watch --facade {demo.url}")
@@ -101,7 +101,8 @@ class _Demo:
     async def run(self) -> None:
         """Runs all steps."""
         _step("A facade with the embedded store")
-        await self._start("facade", "-m", "mcp_discovery.cli", "facade", "--port", str(self._port))
+        command = ("-m", "mcp_discovery.cli", "facade", "--port", str(self._port))
+        await self._start("facade", *command, "--gateway", "--mcp-call-tool")
         await self._until("the facade is ready", self._ready)
         typer.echo(f"The facade listens on {self.url}")
 
