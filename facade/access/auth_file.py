@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -19,12 +19,14 @@ from pydantic import Field, model_validator
 
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.errors import InvalidInputError, MissingExtraError
+from mcp_discovery.extras import is_installed
 from mcp_discovery.facade.access.certificates import CertificateRule
 from mcp_discovery.facade.access.issuer_keyring import Keyring
 from mcp_discovery.facade.access.issuers import Issuer
 from mcp_discovery.facade.access.limits_section import LimitsSection
 from mcp_discovery.facade.access.ownership import NameRule
 from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Need, Rights, Verb
+from mcp_discovery.facade.access.sealing import SealingFiles, SealingKeys, SessionsSection
 from mcp_discovery.facade.access.section import Section, Words, read_section
 from mcp_discovery.facade.access.tokens import TokenEntry, TokenId
 from mcp_discovery.nearest import nearest
@@ -83,6 +85,7 @@ class AuthFile(Section):
     count; ``certificates`` are those of clients' TLS connections. ``challenge_scopes`` are what
     clients shall ask an issuer for; by default those of its scopes that the issuers' ``scopes``
     name, or else the verb that is needed.
+    ``sessions`` are those of browsers.
     ``names`` gives names of servers to callers and origins; other names belong to who registers
     them first.
     """
@@ -96,6 +99,7 @@ class AuthFile(Section):
     certificates: list[CertificateRule] = Field([])
     challenge_scopes: Words | None = None
     limits: LimitsSection = LimitsSection()
+    sessions: SessionsSection = SessionsSection()
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +140,12 @@ class AuthFile(Section):
         for url, count in urls.items():
             if count > 1:
                 raise ValueError(f"issuers: {url} stands there twice; write one entry")
+        for name, count in Counter(each.login_name for each in self.logins).items():
+            if count > 1:
+                raise ValueError(
+                    f"issuers: people sign in at two that are called {name}; give each its "
+                    "login.name"
+                )
         return self
 
     @property
@@ -147,6 +157,11 @@ class AuthFile(Section):
     def authorization_servers(self) -> list[str]:
         """The issuers that clients get their tokens from."""
         return [each.issuer for each in self.issuers if each.advertise]
+
+    @property
+    def logins(self) -> list[Issuer]:
+        """The issuers at which people sign in to the pages."""
+        return [each for each in self.issuers if each.login is not None]
 
     def scopes_for(self, need: Need | None = None) -> list[str]:
         """The scopes that a client shall ask an issuer for, to do what ``need`` says."""
@@ -186,7 +201,8 @@ class Policy:
     """One state of the file, with the rights of each set of roles compiled once.
 
     ``refused`` are the verbs that nobody has on this facade, and why; ``keyring`` has the
-    keys of the file's issuers. Raises :class:`MissingExtraError`, or :class:`InvalidInputError`.
+    keys of the file's issuers, ``sealing`` those of its sessions. Raises
+    :class:`MissingExtraError`, or :class:`InvalidInputError`.
     """
 
     def __init__(
@@ -195,12 +211,17 @@ class Policy:
         refused: Mapping[Verb, str] | None = None,
         digest: bytes = b"",
         keyring: Keyring | None = None,
+        sealing: SealingFiles | None = None,
     ) -> None:
         self.file = file
         #: Of the file's text: all facades with the same file have the same.
         self.digest = digest
         self.keyring = keyring or Keyring()
         self.issuers = self.keyring.of(file.issuers)
+        #: What seals the sessions of browsers; ``None`` where that is not installed.
+        self.sealing: Callable[[], SealingKeys] | None = None
+        if is_installed("auth") or file.sessions.key_file is not None:
+            self.sealing = (sealing or SealingFiles()).of(file.sessions)
         self._refused = refused or {}
         self._rights: LRUCache[tuple[frozenset[str], frozenset[str]], Rights] = LRUCache(_ROLE_SETS)
 
@@ -227,7 +248,7 @@ def follow(
 
     ``public_url`` is the audience of tokens from issuers that name none.
     """
-    keyring = Keyring()
+    keyring, sealing = Keyring(), SealingFiles()
 
     def policy(contents: Sequence[bytes]) -> Policy:
         file = read(contents[0], path)
@@ -241,7 +262,7 @@ def follow(
             log.warning("%s", NOBODY.format(file=path))
         try:
             digest = hashlib.sha256(contents[0]).digest()
-            return Policy(file, refused, digest, keyring)
+            return Policy(file, refused, digest, keyring, sealing)
         except MissingExtraError as error:
             raise InvalidInputError(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""Who asks, by the file of ``--auth``."""
+"""Who asks, by the file of ``--auth``: a token, a browser's session, or a certificate."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from aiohttp.hdrs import AUTHORIZATION
 from mcp_discovery.credential_files import FollowedFiles
 from mcp_discovery.facade.access import tokens
 from mcp_discovery.facade.access.auth_file import Policy
+from mcp_discovery.facade.access.browser_session import (
+    BrowserSession,
+    BrowserSessions,
+    SignedIn,
+    identified_by,
+    require_csrf,
+)
 from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.certificates import certificate_of, roles_of
 from mcp_discovery.facade.access.challenge import Challenges, resource_path
@@ -31,6 +38,7 @@ from mcp_discovery.http_listener import Connection
 
 if TYPE_CHECKING:
     from mcp_discovery.facade.access.issuer_keys import IssuerKeys
+    from mcp_discovery.facade.access.sealing import SealingKeys
 
 #: The longest credential that is looked at, in characters.
 _LONGEST = 16 * 2**10
@@ -54,6 +62,9 @@ class _Credential:
     removed: int = 0
     #: For which resources it was made, ``None`` for all of the facade's.
     audience: frozenset[str] | None = None
+    #: The session of a browser that shows it, and the keys that opened its cookie.
+    session: BrowserSession | None = None
+    sealing: SealingKeys | None = None
     #: Who showed it last, most often at the same address as now.
     _caller: Caller | None = None
     _looked_at: float = 0.0
@@ -71,6 +82,9 @@ class _Credential:
         """Whether it counts still; raises :class:`IssuerAwayError`."""
         if self.policy is not policy:
             return False
+        if self.sealing is not None and policy.sealing is not None:
+            if policy.sealing() is not self.sealing:
+                return False
         now = time.time()
         if self.keys is not None:
             if not self._looked_at <= now < self._looked_at + _LOOK_EVERY:
@@ -84,7 +98,8 @@ class _Credential:
 class FileAuthentication:
     """Tells callers by the tokens, issuers and certificates that a file names.
 
-    A token goes before the certificate of the connection, which may be a proxy's.
+    An ``Authorization`` header goes before a browser's session, one of the ``sessions``, and either
+    before the certificate of the connection, which may be a proxy's.
 
     ``public_url`` is where clients reach this facade: a token that was made for one of its
     resources (RFC 8707) is good for that one.
@@ -95,9 +110,11 @@ class FileAuthentication:
         policy: FollowedFiles[Policy],
         challenges: Challenges,
         refusals: RefusedCredentials,
+        sessions: BrowserSessions,
         public_url: str | None = None,
     ) -> None:
         self._policy = policy
+        self._sessions = sessions
         self._challenges = challenges
         self._keyring = policy.current().keyring
         self._refusals = refusals
@@ -121,30 +138,84 @@ class FileAuthentication:
         policy = self._policy.current()
         issuers = policy.issuers
         self._keyring.follow(issuers.values())
-        return (policy, *(each.state for each in issuers.values()))
+        sealing = None if policy.sealing is None else policy.sealing()
+        keys = (each.state for each in issuers.values())
+        return (policy, sealing, self._sessions.ended, *keys)
 
     async def identify(self, request: web.Request) -> Caller:
         """The caller; raises :class:`ProblemError` (401) for a credential that is not valid."""
         policy = self._policy.current()
         address = client_of(request).address
         given = request.headers.getall(AUTHORIZATION, None)
-        if given is None:
-            return _without_token(request, policy, address)
-        if len(given) > 1:
+        if given is not None and len(given) > 1:
             detail = "there are several Authorization headers; send one"
             raise ProblemError(400, "invalid-request", detail)
         try:
-            found = self._remembered(request, given[0], policy)
-            if found is None:
-                found = await self._verified(given[0], policy)
+            if given is None:
+                cookie = None if policy.sealing is None else self._sessions.shown(request)
+                if cookie is None:
+                    return _without_token(request, policy, address)
+                found = await self._of_browser(cookie, policy)
+            else:
+                found = self._remembered(request, given[0], policy) or await self._verified(
+                    given[0], policy
+                )
             if found.audience is not None:
                 self._require_resource(request, found.audience)
         except UntrustedTokenError as error:
             self._refusals.note(error, address)
+            if given is None:
+                raise self._challenges.ended_session(request) from error
             raise self._challenges.invalid_token(request) from error
         except IssuerAwayError as error:
             raise ProblemError(503, "issuer-away", str(error)) from error
+        if found.session is not None:
+            identified_by(request, found.session)
+            await require_csrf(request, found.session)
         return found.caller(address)
+
+    async def session_of_token(self, request: web.Request, token: str) -> BrowserSession:
+        """A session in which ``token`` says who asks; raises :class:`ProblemError` (401, 503) for
+        one that is not valid for this facade as a whole."""
+        policy = self._policy.current()
+        session = BrowserSession.new(policy.file.sessions.lifetime, token=token)
+        try:
+            found = await self._of_session(session, policy)
+            if found.audience is not None:
+                self._require_resource(request, found.audience)
+        except UntrustedTokenError as error:
+            self._refusals.note(error, client_of(request).address)
+            raise self._challenges.invalid_token(request) from error
+        except IssuerAwayError as error:
+            raise ProblemError(503, "issuer-away", str(error)) from error
+        return session
+
+    async def _of_browser(self, cookie: str, policy: Policy) -> _Credential:
+        """The credential in the session with this ``cookie``; raises :class:`UntrustedTokenError`
+        and :class:`IssuerAwayError`."""
+        header = f"session {cookie}"
+        found = self._known_in(policy, header)
+        if found is None:
+            assert policy.sealing is not None, "without keys there are no sessions"
+            sealing = policy.sealing()
+            session = self._sessions.opened(cookie, sealing)
+            found = await self._of_session(session, policy)
+            found.sealing = sealing
+            self._remember(header, found)
+        if found.session is not None and self._sessions.has_ended(found.session):
+            raise UntrustedTokenError("expired", "somebody has signed out of the session")
+        return found
+
+    async def _of_session(self, session: BrowserSession, policy: Policy) -> _Credential:
+        if session.signed_in is not None:
+            found = await _of_login(session.signed_in, policy)
+        else:
+            header = f"Bearer {session.token}"
+            found = await _credential(header, policy, self._public_url)
+        found.session = session
+        own = session.ends_at
+        found.expires_at = own if found.expires_at is None else min(own, found.expires_at)
+        return found
 
     def _remembered(self, request: web.Request, header: str, policy: Policy) -> _Credential | None:
         """The credential of ``header``, if it is known and counts still."""
@@ -171,10 +242,13 @@ class FileAuthentication:
         """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
         :class:`IssuerAwayError`."""
         found = await _credential(header, policy, self._public_url)
+        self._remember(header, found)
+        return found
+
+    def _remember(self, header: str, found: _Credential) -> None:
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[_digest(header)] = found
-        return found
 
     def _require_resource(self, request: web.Request, audience: frozenset[str]) -> None:
         """RFC 8707: a token that was made for one resource is refused for another."""
@@ -241,6 +315,26 @@ async def _of_issuer(text: str, policy: Policy, public_url: str | None) -> _Cred
         removed=removed,
         audience=None if is_for_all else token.audience,
     )
+
+
+async def _of_login(found: SignedIn, policy: Policy) -> _Credential:
+    """Who signed in at an issuer, with the roles that its claims give now; raises
+    :class:`UntrustedTokenError` and :class:`IssuerAwayError`."""
+    keys = policy.issuers.get(found.issuer)
+    issuer = None if keys is None else keys.issuer
+    if keys is None or issuer is None or issuer.login is None:
+        raise UntrustedTokenError("issuer", "nobody signs in at its issuer any more")
+    if issuer.login.client_id != found.client_id:
+        raise UntrustedTokenError("client", "it was begun by another client")
+    if (issuer.subject_claim, issuer.roles_claim) != found.read_by:
+        raise UntrustedTokenError("claims", "its claims were read otherwise than now")
+    known = await keys.find(found.key_id, found.algorithm)
+    if all(each.mark != found.key for each in known):
+        raise UntrustedTokenError("signature", "its issuer has dropped the key that signed it")
+    roles = tuple(issuer.roles_of({issuer.roles_claim: list(found.roles)}))
+    rights = policy.rights(roles, issuer.scopes_of({"scope": found.scope}))
+    subject = f"{issuer.issuer}#{found.subject}"
+    return _Credential(policy, "jwt", subject, roles, rights, None, keys, keys.removed)
 
 
 def _bearer_token(header: str) -> str:

@@ -66,6 +66,12 @@ class Challenges:
         headers = self._headers(request, needs_of(request), "invalid_token")
         return ProblemError(401, "invalid-token", detail).with_headers(headers)
 
+    def ended_session(self, request: web.Request) -> ProblemError:
+        """There is a browser's session that counts no more."""
+        detail = "this browser's session has ended, or counts no more; sign in again"
+        headers = self._headers(request, needs_of(request), "invalid_token")
+        return ProblemError(401, "session-ended", detail).with_headers(headers)
+
     def insufficient(self, request: web.Request, need: Need, detail: str) -> ProblemError:
         """The caller is known and has no right to this."""
         headers = self._headers(request, need, "insufficient_scope")

@@ -8,6 +8,7 @@ many such tokens come: they wait for that one look.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import math
@@ -70,6 +71,11 @@ class PublicKey:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+    @property
+    def mark(self) -> str:
+        """Tells it from all others, and is short."""
+        return hashlib.blake2s(self.text.encode(), digest_size=12).hexdigest()
 
     def fits(self, algorithm: str) -> bool:
         """Whether it may have signed by ``algorithm``."""

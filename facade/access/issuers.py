@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +20,22 @@ Algorithm: TypeAlias = Literal[
 ]
 #: How many values of one claim are read.
 _MOST_VALUES = 1000
+
+
+class LoginSection(Section):
+    """How people sign in to the pages at the issuer: OpenID Connect, authorization code and PKCE.
+
+    ``client_id`` is the facade's client there, a public one unless ``client_secret_file`` has its
+    secret, which is followed. Its redirect URI is ``<public URL>/ui/login/<name>/callback``;
+    ``name``, the issuer's host by default, is what the button says, too. ``resource`` is asked for
+    as RFC 8707 has it, where the issuer puts roles into access tokens alone.
+    """
+
+    client_id: str = Field(min_length=1, max_length=512)
+    client_secret_file: str | None = None
+    scopes: Words = Field(["openid"], min_length=1)
+    resource: str | None = None
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 
 
 class Issuer(Section):
@@ -52,6 +69,7 @@ class Issuer(Section):
     scopes: dict[str, Words] = Field(
         {}, description="Globs of the token's scopes, and the scopes here that they grant."
     )
+    login: LoginSection | None = Field(None, description="How people sign in to the pages there.")
     advertise: bool = Field(True, description="Whether clients get their tokens there.")
     refresh: float = Field(300.0, ge=10, le=86400, description="Seconds between two looks at keys.")
     keys_max_age: float | None = Field(
@@ -69,6 +87,8 @@ class Issuer(Section):
     def _check(self) -> Issuer:
         if self.jwks_url is not None and self.jwks_file is not None:
             raise ValueError("jwks_url and jwks_file are both given; give one")
+        if self.login is not None and "openid" not in self.login.scopes:
+            raise ValueError("login.scopes: openid is missing; without it there is no ID token")
         if self.jwks_file is None and not self.is_safe(self.jwks_url or self.issuer):
             raise ValueError(
                 f"{self.jwks_url or self.issuer} is not https: whoever is on the way could put "
@@ -76,8 +96,14 @@ class Issuer(Section):
             )
         return self
 
+    @property
+    def login_name(self) -> str:
+        """What its button says, and its redirect URI has in its path."""
+        given = None if self.login is None else self.login.name
+        return given or urlsplit(self.issuer).hostname or "issuer"
+
     def is_safe(self, url: str) -> bool:
-        """Whether keys may be read from ``url``."""
+        """Whether keys may be read from ``url``, and secrets sent there."""
         return is_protected(url) or self.insecure_http
 
     def roles_of(self, claims: Mapping[str, Any]) -> list[str]:

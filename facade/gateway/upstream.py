@@ -59,6 +59,7 @@ _ARGUMENT = "mcp-param-"
 _NOT_TO_SERVER = frozenset(
     (
         *("host", "content-length", "expect", "cookie", "cookie2", "set-cookie", "via"),
+        "x-csrf-token",
         *(SESSION.lower(), MARK.lower(), REQUEST_ID.lower(), HOLDER_HEADER.lower()),
         *("forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"),
         *("cf-connecting-ip", "fastly-client-ip", "x-original-forwarded-for"),

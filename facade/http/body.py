@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import web
@@ -32,6 +33,8 @@ _MOST_HELD = 128 * 2**20
 _WAIT = 10.0
 #: A body may hold one value for so many bytes of its limit, and not more than so many.
 _BYTES_FOR_VALUE, _MOST_VALUES = 16, 1_000_000
+#: A form of a page has a few.
+_MOST_FIELDS = 50
 _JSON = "application/json"
 #: What is asked for has a dozen members, and a record may have some that are not known here.
 _MOST_MEMBERS = 1000
@@ -76,6 +79,8 @@ class LargeBodies:
 
 #: Those of an application.
 LARGE_BODIES = web.AppKey("large bodies", LargeBodies)
+#: The fields of its form.
+_FORM = web.RequestKey("form", Mapping[str, str])
 #: How many bytes a request holds.
 _HELD = web.RequestKey("held bytes", int)
 #: How many bytes its body has, unpacked.
@@ -133,6 +138,20 @@ async def _received(request: web.Request, limit: int) -> bytes:
             large.hold(request, size - counted)
             counted = size
     return b"".join(parts)
+
+
+async def form_of(request: web.Request) -> Mapping[str, str]:
+    """The fields of a small form that a page has posted; none of what is no such form. It may be
+    asked for again. Raises as :func:`read` does."""
+    found = request.get(_FORM)
+    if found is None:
+        found = {}
+        if request.content_type == "application/x-www-form-urlencoded":
+            data = await read(request, limit=LARGE)
+            with suppress(ValueError):
+                found = dict(parse_qsl(data.decode(), True, max_num_fields=_MOST_FIELDS))
+        request[_FORM] = found
+    return found
 
 
 async def read_ends(request: web.Request, head: int, tail: int) -> bytes:
