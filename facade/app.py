@@ -25,7 +25,8 @@ from mcp_discovery.facade.access.audit import verification as audit_verification
 from mcp_discovery.facade.access.audit.audit import AUDIT, Audit, AuditFigures
 from mcp_discovery.facade.access.audit.recorded_store import recorded
 from mcp_discovery.facade.access.auth_file import Policy, follow
-from mcp_discovery.facade.access.authentication import FileAuthentication
+from mcp_discovery.facade.access.authentication import AUTHENTICATION, FileAuthentication
+from mcp_discovery.facade.access.browser_session import BrowserSessions, sign_session
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.front_door import FacadeDoor
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
@@ -69,7 +70,7 @@ from mcp_discovery.facade.mcp.refusals import reshape_refusal
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.pages import audit as audit_page
-from mcp_discovery.facade.pages import site
+from mcp_discovery.facade.pages import login, me, site
 from mcp_discovery.facade.pages import status as status_page
 from mcp_discovery.facade.pages import topology as topology_page
 from mcp_discovery.facade.queries import handlers as named_queries
@@ -139,6 +140,8 @@ OPERATIONS = tuple(
         whoami,
         openapi,
         site,
+        login,
+        me,
         status_page,
         audit_page,
         topology_page,
@@ -231,7 +234,7 @@ def create_app(
         quotas.serve_in(app)
     signs: list[Finish] = [open_to_all, ard_registry.open_to_all] if options.registry_cors else []
     signs += [] if quotas is None else [quotas.sign]
-    signs += [] if policy is None else [note_stream]
+    signs += [] if policy is None else [note_stream, sign_session]
     outermost = OutermostMiddleware(
         metrics,
         Cors(options.cors_origins),
@@ -356,7 +359,10 @@ def _guard(
         outermost.install(app, front_door.admit, gate.admit, visibility.choose)
         return
     challenges = app[CHALLENGES] = Challenges(addresses.base, policy.current)
-    authentication = FileAuthentication(policy, challenges, refused, addresses.public_url or None)
+    authentication = app[AUTHENTICATION] = FileAuthentication(
+        *(policy, challenges, refused, BrowserSessions(addresses.base)),
+        addresses.public_url or None,
+    )
     lifetimes = CredentialLifetimes(authentication, challenges)
     gate = Gate(authentication, challenges, quotas, lifetimes, read_only)
     outermost.install(app, front_door.admit, gate.admit, visibility.choose)

@@ -82,9 +82,8 @@ class _Credential:
         """Whether it counts still; raises :class:`IssuerAwayError`."""
         if self.policy is not policy:
             return False
-        if self.sealing is not None and policy.sealing is not None:
-            if policy.sealing() is not self.sealing:
-                return False
+        if policy.sealing is not None and self.sealing not in (None, policy.sealing()):
+            return False
         now = time.time()
         if self.keys is not None:
             if not self._looked_at <= now < self._looked_at + _LOOK_EVERY:
@@ -114,11 +113,12 @@ class FileAuthentication:
         public_url: str | None = None,
     ) -> None:
         self._policy = policy
-        self._sessions = sessions
+        #: Those of browsers, which it knows callers by.
+        self.sessions = sessions
         self._challenges = challenges
         self._keyring = policy.current().keyring
         self._refusals = refusals
-        self._public_url = public_url
+        self.public_url = public_url
         self._known: dict[bytes, _Credential] = {}
 
     async def running(self, app: web.Application) -> AsyncIterator[None]:
@@ -126,6 +126,11 @@ class FileAuthentication:
         async with self._keyring:
             self._keyring.follow(self._policy.current().issuers.values())
             yield
+
+    @property
+    def policy(self) -> Policy:
+        """What the file says now."""
+        return self._policy.current()
 
     async def renew(self) -> None:
         """Reads the file anew where it has changed: in a thread, as 1,000 tokens take 0.2 s."""
@@ -140,7 +145,7 @@ class FileAuthentication:
         self._keyring.follow(issuers.values())
         sealing = None if policy.sealing is None else policy.sealing()
         keys = (each.state for each in issuers.values())
-        return (policy, sealing, self._sessions.ended, *keys)
+        return (policy, sealing, self.sessions.ended, *keys)
 
     async def identify(self, request: web.Request) -> Caller:
         """The caller; raises :class:`ProblemError` (401) for a credential that is not valid."""
@@ -152,7 +157,7 @@ class FileAuthentication:
             raise ProblemError(400, "invalid-request", detail)
         try:
             if given is None:
-                cookie = None if policy.sealing is None else self._sessions.shown(request)
+                cookie = None if policy.sealing is None else self.sessions.shown(request)
                 if cookie is None:
                     return _without_token(request, policy, address)
                 found = await self._of_browser(cookie, policy)
@@ -163,10 +168,8 @@ class FileAuthentication:
             if found.audience is not None:
                 self._require_resource(request, found.audience)
         except UntrustedTokenError as error:
-            self._refusals.note(error, address)
-            if given is None:
-                raise self._challenges.ended_session(request) from error
-            raise self._challenges.invalid_token(request) from error
+            refusal = self.refused(request, error)
+            raise (refusal if given else self._challenges.ended_session(request)) from error
         except IssuerAwayError as error:
             raise ProblemError(503, "issuer-away", str(error)) from error
         if found.session is not None:
@@ -184,11 +187,15 @@ class FileAuthentication:
             if found.audience is not None:
                 self._require_resource(request, found.audience)
         except UntrustedTokenError as error:
-            self._refusals.note(error, client_of(request).address)
-            raise self._challenges.invalid_token(request) from error
+            raise self.refused(request, error) from error
         except IssuerAwayError as error:
             raise ProblemError(503, "issuer-away", str(error)) from error
         return session
+
+    def refused(self, request: web.Request, error: UntrustedTokenError) -> ProblemError:
+        """Counts a credential that does not count; what its sender is told (401)."""
+        self._refusals.note(error, client_of(request).address)
+        return self._challenges.invalid_token(request)
 
     async def _of_browser(self, cookie: str, policy: Policy) -> _Credential:
         """The credential in the session with this ``cookie``; raises :class:`UntrustedTokenError`
@@ -198,11 +205,11 @@ class FileAuthentication:
         if found is None:
             assert policy.sealing is not None, "without keys there are no sessions"
             sealing = policy.sealing()
-            session = self._sessions.opened(cookie, sealing)
+            session = self.sessions.opened(cookie, sealing)
             found = await self._of_session(session, policy)
             found.sealing = sealing
             self._remember(header, found)
-        if found.session is not None and self._sessions.has_ended(found.session):
+        if found.session is not None and self.sessions.has_ended(found.session):
             raise UntrustedTokenError("expired", "somebody has signed out of the session")
         return found
 
@@ -211,7 +218,7 @@ class FileAuthentication:
             found = await _of_login(session.signed_in, policy)
         else:
             header = f"Bearer {session.token}"
-            found = await _credential(header, policy, self._public_url)
+            found = await _credential(header, policy, self.public_url)
         found.session = session
         own = session.ends_at
         found.expires_at = own if found.expires_at is None else min(own, found.expires_at)
@@ -241,7 +248,7 @@ class FileAuthentication:
     async def _verified(self, header: str, policy: Policy) -> _Credential:
         """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
         :class:`IssuerAwayError`."""
-        found = await _credential(header, policy, self._public_url)
+        found = await _credential(header, policy, self.public_url)
         self._remember(header, found)
         return found
 
@@ -252,7 +259,7 @@ class FileAuthentication:
 
     def _require_resource(self, request: web.Request, audience: frozenset[str]) -> None:
         """RFC 8707: a token that was made for one resource is refused for another."""
-        if (self._public_url or "") + resource_path(request) not in audience:
+        if (self.public_url or "") + resource_path(request) not in audience:
             raise UntrustedTokenError("audience", "it was made for another resource")
 
 
@@ -344,3 +351,6 @@ def _bearer_token(header: str) -> str:
     if scheme.lower() != "bearer" or not token or len(token) > _LONGEST:
         raise UntrustedTokenError("malformed", "it is no bearer token, or too long a one")
     return token
+
+
+AUTHENTICATION: web.AppKey[FileAuthentication] = web.AppKey("authentication", FileAuthentication)

@@ -9,6 +9,7 @@ session's own token as well, which no page of another origin can read.
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -162,7 +163,11 @@ class BrowserSessions:
         return session
 
     def begin(
-        self, request: web.Request, response: web.Response, session: BrowserSession, keys: SealingKeys
+        self,
+        request: web.Request,
+        response: web.Response,
+        session: BrowserSession,
+        keys: SealingKeys,
     ) -> None:
         """Gives the browser the cookie of ``session``; raises :class:`ProblemError` (413) where it
         would be too large to be kept."""
@@ -179,7 +184,11 @@ class BrowserSessions:
         self._set(request, response, "session", sealed, session.ends_at - time.time())
 
     def begin_login(
-        self, request: web.Request, response: web.Response, content: Mapping[str, Any], keys: SealingKeys
+        self,
+        request: web.Request,
+        response: web.Response,
+        content: Mapping[str, Any],
+        keys: SealingKeys,
     ) -> None:
         """Gives the browser the cookie of a login, with ``content``."""
         sealed = keys.seal("login", {**content, "until": time.time() + LOGIN_TIME})
@@ -201,7 +210,7 @@ class BrowserSessions:
         response.set_cookie(
             cookie.name,
             value,
-            max_age=int(age),
+            max_age=math.ceil(age),
             path=cookie.path,
             secure=cookie.secure,
             httponly=True,
@@ -228,7 +237,6 @@ class BrowserSessions:
         return session.id in self._ended
 
 
-SESSIONS: web.AppKey[BrowserSessions] = web.AppKey("sessions of browsers", BrowserSessions)
 _SESSION = web.RequestKey("session of a browser", BrowserSession)
 
 
@@ -265,7 +273,7 @@ def csrf_of(request: web.Request) -> str:
     return "" if session is None else csrf_token(session.id)
 
 
-def sign(request: web.Request, response: web.StreamResponse) -> None:
+def sign_session(request: web.Request, response: web.StreamResponse) -> None:
     """Says of the answer to a request of a session that it is nobody else's: caches that many share
     know that of ``Authorization`` alone (RFC 9111, 3.5)."""
     if request.get(_SESSION) is not None:

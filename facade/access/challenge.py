@@ -32,7 +32,7 @@ class Challenges:
     def __init__(
         self, base: Callable[[web.Request], str], policy: Callable[[], Policy] | None
     ) -> None:
-        self._base = base
+        self.base = base
         self._policy = policy
 
     def resource(self, request: web.Request, path: str) -> dict[str, Any] | None:
@@ -41,7 +41,7 @@ class Challenges:
             return None
         policy = self._policy()
         described = {
-            "resource": self._base(request) + path,
+            "resource": self.base(request) + path,
             "authorization_servers": policy.file.authorization_servers,
             "scopes_supported": policy.file.scopes_for(),
             "bearer_methods_supported": ["header"],
@@ -89,7 +89,7 @@ class Challenges:
 
     def _metadata_url(self, request: web.Request) -> str | None:
         try:
-            return self._base(request) + WELL_KNOWN + resource_path(request)
+            return self.base(request) + WELL_KNOWN + resource_path(request)
         except ProblemError:  # the Host header is no host
             return None
 

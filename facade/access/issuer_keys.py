@@ -14,7 +14,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from jwt.exceptions import PyJWTError
 
 from mcp_discovery.credential_files import FollowedFiles, Secret
 from mcp_discovery.errors import DiscoveryError
+from mcp_discovery.facade.access.issuer_login import IssuerLogin
 from mcp_discovery.facade.access.issuers import Issuer, normal_resource
 from mcp_discovery.facade.access.refused_credentials import IssuerAwayError
 from mcp_discovery.oauth.metadata import metadata_places
@@ -125,6 +126,8 @@ class IssuerKeys:
         self._session = session
         self._tls = TLSFiles(issuer.ca, whom="issuer", beside_system=True) if issuer.ca else None
         self._token = Secret("issuer's token", None, issuer.token_file)
+        #: How people sign in there.
+        self.login = None if issuer.login is None else IssuerLogin(self, issuer.login)
         self._keys: list[PublicKey] = []
         self._file: FollowedFiles[list[PublicKey]] | None = None
         if issuer.jwks_file is not None:
@@ -269,7 +272,7 @@ class IssuerKeys:
 
     async def _fetched(self) -> list[PublicKey]:
         if self._jwks_url is None:
-            self._jwks_url = await self._discovered()
+            self._jwks_url = str((await self.metadata())["jwks_uri"])
         try:
             keys = parse_keys(await self._get(self._jwks_url))
         except (aiohttp.ClientError, OSError, DiscoveryError):
@@ -279,20 +282,21 @@ class IssuerKeys:
             raise UnfitKeysError(f"{self._jwks_url} has no key that signs")
         return keys
 
-    async def _discovered(self) -> str:
-        """Where the keys are, by the issuer's metadata (RFC 8414, OpenID Connect Discovery)."""
+    async def metadata(self) -> dict[str, Any]:
+        """What the issuer says of itself (RFC 8414, OpenID Connect Discovery), with an issuer and a
+        ``jwks_uri`` that are fit; raises :class:`UnfitKeysError` and what a connection does."""
         first: DiscoveryError | None = None
         for place in metadata_places(self.issuer.issuer):
             try:
-                return self._jwks_uri(await self._get(place), place)
+                return self._checked(await self._get(place), place)
             except DiscoveryError as error:
                 first = first or error
         assert first is not None
         raise first
 
-    def _jwks_uri(self, data: bytes, place: str) -> str:
+    def _checked(self, data: bytes, place: str) -> dict[str, Any]:
         try:
-            found = json.loads(data)
+            found: dict[str, Any] = json.loads(data)
             issuer, uri = found["issuer"], found["jwks_uri"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UnfitKeysError(f"{place} has no issuer and jwks_uri") from error
@@ -300,7 +304,7 @@ class IssuerKeys:
             raise UnfitKeysError(f"{place} is of another issuer: {str(issuer)[:200]}")
         if not isinstance(uri, str) or not self.issuer.is_safe(uri):
             raise UnfitKeysError(f"{place} names keys that are not at an https URL")
-        return uri
+        return found
 
     async def _get(self, url: str) -> bytes:
         headers = {"Accept": "application/json"}
@@ -308,22 +312,38 @@ class IssuerKeys:
         trusted = self.issuer.jwks_url or self.issuer.issuer
         if urlsplit(url)[:2] == urlsplit(trusted)[:2] and (token := self._token.current()):
             headers["Authorization"] = f"Bearer {token}"
+        status, data = await self.ask("GET", url, headers)
+        if status != 200:
+            raise UnfitKeysError(f"{url} answers {status}")
+        return data
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """The status and the body of an answer of the issuer's, which is never redirected.
+
+        Raises :class:`UnfitKeysError` for one that is too large, and what a connection does.
+        """
         tls = self._tls.current() if self._tls is not None else None
-        async with self._session().get(
+        async with self._session().request(
+            method,
             url,
+            data=form,
             headers=headers,
             ssl=True if tls is None else tls,
             timeout=_TIMEOUT,
             allow_redirects=False,
         ) as response:
-            if response.status != 200:
-                raise UnfitKeysError(f"{url} answers {response.status}")
             data = await response.content.read(_MOST_BYTES + 1)
             while len(data) <= _MOST_BYTES and (more := await response.content.readany()):
                 data += more
             if len(data) > _MOST_BYTES:
                 raise UnfitKeysError(f"{url} answers with more than {_MOST_BYTES:,} bytes")
-            return data
+            return response.status, data
 
 
 def _from_file(contents: Sequence[bytes]) -> list[PublicKey]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from hmac import compare_digest
 from typing import Any
 
 from jwt.api_jws import PyJWS
@@ -82,21 +83,36 @@ def check(token: SignedToken, issuer: Issuer) -> None:
     Raises :class:`UntrustedTokenError`. It is asked before the issuer is: so nobody makes the
     facade ask an issuer for keys with a token that could not count anyway.
     """
-    if token.algorithm not in issuer.algorithms:
-        raise UntrustedTokenError("algorithm", "its algorithm is not allowed")
-    if "crit" in token.header or any(name in token.header for name in _KEYS_OF_ITS_OWN):
-        raise UntrustedTokenError("malformed", "it has headers that are not allowed")
-    key_id = token.header.get("kid")
-    if key_id is not None and not (isinstance(key_id, str) and len(key_id) <= _LONGEST_ID):
-        raise UntrustedTokenError("malformed", "its key id is not fit")
-    _check_type(token, issuer)
+    _check_header(token, issuer)
+    _check_type(token, at_jwt=issuer.at_jwt)
     _check_times(token.claims, issuer.skew)
     if issuer.clients is not None:
         names = [token.claims.get(each) for each in ("client_id", "azp", "appid")]
         named = next((each for each in names if isinstance(each, str)), "")
         if not any(fnmatchcase(named, glob) for glob in issuer.clients):
             raise UntrustedTokenError("client", "it was given to another client")
-    _subject(token, issuer)
+    subject_of(token, issuer)
+
+
+def check_id_token(token: SignedToken, issuer: Issuer, client_id: str, nonce: str) -> None:
+    """Whether ``token`` would be the ID token that ``client_id`` asked for with ``nonce`` if its
+    signature were good (OpenID Connect Core, 3.1.3.7); raises :class:`UntrustedTokenError`."""
+    _check_header(token, issuer)
+    _check_type(token, at_jwt=False)
+    if token.issuer != issuer.issuer:
+        raise UntrustedTokenError("issuer", "its issuer is another one")
+    if str(token.header.get("typ")).lower().endswith("at+jwt"):
+        raise UntrustedTokenError("type", "it is no ID token")
+    audience, party = texts(token.claims.get("aud")), token.claims.get("azp")
+    if client_id not in audience:
+        raise UntrustedTokenError("audience", "it was made for another client")
+    if party != client_id and (party is not None or len(audience) > 1):
+        raise UntrustedTokenError("client", "it was given to another client")
+    given = token.claims.get("nonce")
+    if not isinstance(given, str) or not compare_digest(given.encode(), nonce.encode()):
+        raise UntrustedTokenError("claims", "its nonce is another one")
+    _check_times(token.claims, issuer.skew)
+    subject_of(token, issuer)
 
 
 def verify(token: SignedToken, issuer: Issuer, keys: Iterable[PublicKey]) -> VerifiedToken:
@@ -104,6 +120,18 @@ def verify(token: SignedToken, issuer: Issuer, keys: Iterable[PublicKey]) -> Ver
 
     Raises :class:`UntrustedTokenError`.
     """
+    signing_key(token, keys)
+    return VerifiedToken(
+        f"{issuer.issuer}#{subject_of(token, issuer)}",
+        tuple(issuer.roles_of(token.claims)),
+        tuple(issuer.scopes_of(token.claims)),
+        frozenset(normal_resource(each) for each in texts(token.claims.get("aud"))),
+        _number(token.claims, "exp") + issuer.skew,
+    )
+
+
+def signing_key(token: SignedToken, keys: Iterable[PublicKey]) -> PublicKey:
+    """Which of ``keys`` signed ``token``; raises :class:`UntrustedTokenError` where none did."""
     algorithm = token.algorithm
     for key in keys:
         if not key.fits(algorithm):
@@ -112,14 +140,18 @@ def verify(token: SignedToken, issuer: Issuer, keys: Iterable[PublicKey]) -> Ver
             _JWS.decode_complete(token.text, key.key, algorithms=[algorithm])
         except (PyJWTError, ValueError, TypeError):
             continue
-        return VerifiedToken(
-            f"{issuer.issuer}#{_subject(token, issuer)}",
-            tuple(issuer.roles_of(token.claims)),
-            tuple(issuer.scopes_of(token.claims)),
-            frozenset(normal_resource(each) for each in texts(token.claims.get("aud"))),
-            _number(token.claims, "exp") + issuer.skew,
-        )
+        return key
     raise UntrustedTokenError("signature", "no key of its issuer has signed it")
+
+
+def _check_header(token: SignedToken, issuer: Issuer) -> None:
+    if token.algorithm not in issuer.algorithms:
+        raise UntrustedTokenError("algorithm", "its algorithm is not allowed")
+    if "crit" in token.header or any(name in token.header for name in _KEYS_OF_ITS_OWN):
+        raise UntrustedTokenError("malformed", "it has headers that are not allowed")
+    key_id = token.header.get("kid")
+    if key_id is not None and not (isinstance(key_id, str) and len(key_id) <= _LONGEST_ID):
+        raise UntrustedTokenError("malformed", "its key id is not fit")
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -141,10 +173,10 @@ def _no_constant(_: str) -> None:
     raise ValueError("a number is none")
 
 
-def _check_type(token: SignedToken, issuer: Issuer) -> None:
+def _check_type(token: SignedToken, *, at_jwt: bool) -> None:
     found = token.header.get("typ")
     name = str(found).lower().removeprefix("application/") if found is not None else "jwt"
-    if name not in _TYPES or (issuer.at_jwt and name != "at+jwt"):
+    if name not in _TYPES or (at_jwt and name != "at+jwt"):
         raise UntrustedTokenError("type", "it is no access token")
 
 
@@ -164,7 +196,8 @@ def _number(claims: Mapping[str, Any], name: str) -> float:
     return float(found)
 
 
-def _subject(token: SignedToken, issuer: Issuer) -> str:
+def subject_of(token: SignedToken, issuer: Issuer) -> str:
+    """Who it is, by the claim that the issuer has it in; raises :class:`UntrustedTokenError`."""
     found = claim(token.claims, issuer.subject_claim)
     if not isinstance(found, str) or not 0 < len(found) <= _LONGEST_SUBJECT:
         raise UntrustedTokenError("claims", f"its {issuer.subject_claim} is missing or no text")

@@ -14,10 +14,13 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
 
+from mcp_discovery.facade.access.authentication import AUTHENTICATION
+from mcp_discovery.facade.access.browser_session import csrf_of
 from mcp_discovery.facade.access.caller import caller_if_known
 from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.operation import Operation, Parameter
@@ -117,7 +120,8 @@ def page(
 
     ``current`` is the key of the entry of :data:`NAVIGATION` that the page belongs to. Besides
     ``values`` a template has ``caller`` (``None`` for a request that was refused before that was
-    known), ``navigation``, ``csrf``, ``now`` (UTC), ``root``, and the functions ``path``, which
+    known), ``navigation``, ``csrf``, ``may_sign_in``, ``here`` (this page,
+    encoded for a query), ``now`` (UTC), ``root``, and the functions ``path``, which
     makes a link of a path below the facade's root, and ``asset``, of a file beside the pages.
     """
     root = to_root(request)
@@ -142,7 +146,9 @@ def page(
             current=current,
             caller=caller,
             navigation=[each for each in NAVIGATION if each.needs == "open" or each.needs in verbs],
-            csrf="",
+            csrf=csrf_of(request),
+            may_sign_in=AUTHENTICATION in request.app,
+            here=quote(request.rel_url.raw_path_qs, safe=""),
             now=utcnow(),
             root=root,
             path=path,
@@ -163,17 +169,18 @@ def page(
 
 
 def is_for_people(request: web.Request) -> bool:
-    """Whether ``request`` is a browser's for a page, or for what is not there at all."""
-    if request.method not in ("GET", "HEAD") or "text/html" not in request.headers.get(
-        "Accept", ""
-    ):
+    """Whether ``request`` is a browser's for a page, by a form of one, or for what is not there at
+    all."""
+    if "text/html" not in request.headers.get("Accept", ""):
         return False
-    path = request.path
-    return path == "/" or path.startswith("/ui/") or request.match_info.http_exception is not None
+    path, reads = request.path, request.method in ("GET", "HEAD")
+    is_missing = request.match_info.http_exception is not None
+    return path.startswith("/ui/") or (reads and (path == "/" or is_missing))
 
 
 def reshape_problem(request: web.Request, response: web.StreamResponse) -> None:
-    """Makes a page of the problem document that people would get."""
+    """Makes a page of the problem document that people would get; who has to sign in first is led
+    to where that is done."""
     if (
         not isinstance(response, web.Response)
         or not isinstance(response.body, bytes)
@@ -185,6 +192,13 @@ def reshape_problem(request: web.Request, response: web.StreamResponse) -> None:
     phrase = HTTPStatus(response.status).phrase
     made = page(request, "problem.html", title=phrase, status=response.status, problem=problem)
     response.body = made.body
+    goes_there = request.method in ("GET", "HEAD") and (
+        request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    )
+    if response.status == HTTPStatus.UNAUTHORIZED and goes_there and AUTHENTICATION in request.app:
+        response.set_status(HTTPStatus.SEE_OTHER)
+        here = quote(request.rel_url.raw_path_qs, safe="")
+        response.headers["Location"] = f"{to_root(request)}ui/login?next={here}"
     for name, value in made.headers.items():
         if name != "Content-Length":
             response.headers[name] = value
