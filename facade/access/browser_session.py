@@ -26,6 +26,7 @@ from mcp_discovery.facade.access.sealing import SealingKeys
 from mcp_discovery.facade.http.body import form_of
 from mcp_discovery.facade.http.cors import vary
 from mcp_discovery.facade.http.problems import ProblemError
+from mcp_discovery.health import utcnow
 
 #: The header of requests that change something, and the field of forms of the pages.
 CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf"
@@ -136,6 +137,13 @@ class BrowserSessions:
         #: Goes up when one is ended.
         self.ended = 0
 
+    def has_cookie(self, request: web.Request) -> bool:
+        """Whether the browser shows a session's cookie, or several."""
+        try:
+            return self.shown(request) is not None
+        except UntrustedTokenError:
+            return True
+
     def shown(self, request: web.Request, kind: Kind = "session") -> str | None:
         """The value of the cookie; raises :class:`UntrustedTokenError` for several of them, of
         which some other site may have set one."""
@@ -191,7 +199,7 @@ class BrowserSessions:
         keys: SealingKeys,
     ) -> None:
         """Gives the browser the cookie of a login, with ``content``."""
-        sealed = keys.seal("login", {**content, "until": time.time() + LOGIN_TIME})
+        sealed = keys.seal("login", {**content, "until": utcnow().timestamp() + LOGIN_TIME})
         self._set(request, response, "login", sealed, LOGIN_TIME)
 
     def login(self, request: web.Request, keys: SealingKeys) -> dict[str, Any] | None:

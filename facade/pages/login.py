@@ -94,8 +94,8 @@ def _form(
         problem=problem,
     )
     authentication.sessions.begin_login(request, response, {**begun, "id": id}, keys)
-    if session_of(request) is None:  # a cookie that counts no more is of no use
-        authentication.sessions.forget(request, response)
+    if session_of(request) is None and authentication.sessions.has_cookie(request):
+        authentication.sessions.forget(request, response)  # it counts no more
     return response
 
 

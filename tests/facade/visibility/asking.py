@@ -66,6 +66,8 @@ BODIES: Mapping[str, Callable[[Scene, Random], Any]] = {
     },
     "/connections/{id}/health-check": lambda scene, chance: None,
     "/connections/health-check/batch": lambda scene, chance: None,
+    "/ui/login": lambda scene, chance: None,
+    "/ui/logout": lambda scene, chance: None,
 }
 
 
