@@ -29,6 +29,10 @@
     │   ├── AnswerTooLargeError              the server's answer is over the limit
     │   └── CallLostError                    sent, not answered, and not safe to send again
     │       └── CallTimeoutError             … within its deadline
+    ├── AskError                             a question to a model has no answer
+    │   ├── AskLimitError                    … within its turns, its tokens or its time
+    │   ├── ModelError                       … since the model's API did not give one
+    │   └── ModelRefusedError                … since the model, or a filter, refuses
     └── StoreError
         ├── StoreUnavailableError            the store cannot be reached or cannot answer now
         ├── StoreUnsupportedError            the store cannot do that at all

@@ -7,11 +7,12 @@ from typing import Literal
 
 from mcp_discovery.errors import MissingExtraError
 
-Extra = Literal["audit", "auth", "client", "doctor", "postgres", "redis", "semantic"]
+Extra = Literal["ask", "audit", "auth", "client", "doctor", "postgres", "redis", "semantic"]
 
 #: A module that only the extra brings, and what the extra brings in words. Version 1 of the MCP
 #: SDK has no ``mcp_types``.
 _EXTRAS: dict[Extra, tuple[str, str]] = {
+    "ask": ("openai", "the SDKs of OpenAI, Anthropic and Gemini"),
     "audit": ("aiosqlite", "SQLAlchemy and aiosqlite"),
     "auth": ("jwt", "PyJWT with cryptography"),
     "client": ("mcp_types", "the MCP SDK 2"),

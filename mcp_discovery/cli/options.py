@@ -259,7 +259,7 @@ def with_credentials(command: Callable[..., None]) -> Callable[..., None]:
     credentials = [
         inspect.Parameter(
             name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
             annotation=str | None,
             default=typer.Option(
                 None,

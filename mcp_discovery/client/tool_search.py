@@ -41,7 +41,8 @@ class ToolSearch:
     ) -> DeferredToolList:
         """``tools`` for a model of ``format``; raises :class:`InvalidInputError`."""
         records = (each.instance.record for each in self._pool.connections.values())
-        about = {record.name: record.description for record in records}
+        offering = {tool.server for tool in tools}
+        about = {each.name: each.description for each in records if each.name in offering}
         found = list(self._found[format].values())
         more = {**options, "about": about, "found": found, "before": self._lists.get(format)}
         # In a thread: there may be many tools.

@@ -18,7 +18,7 @@ Sources of the shapes:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from textwrap import shorten
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
@@ -53,7 +53,8 @@ USUAL_FOUND, MOST_FOUND = 5, 20
 #: tried one after the other.
 _DESCRIPTIONS: Final = (160, 80, 40, 0)
 
-_PARAMETERS: Final[Mapping[str, Any]] = {
+#: The JSON Schema of a search's arguments.
+SEARCH_PARAMETERS: Final[Mapping[str, Any]] = {
     "type": "object",
     "properties": {
         "query": {
@@ -93,15 +94,17 @@ class DeferredToolList(ToolList):
         max_tokens: int = 2_000,
         about: Mapping[str, str] | None = None,
         found: Iterable[Tool] = (),
+        loaded: Iterable[Tool] = (),
         before: DeferredToolList | None = None,
         **options: Any,
     ) -> None:
         """The payload for ``tools``.
 
         ``search`` says who searches. ``max_tokens`` bounds ``tokens``. ``about`` maps servers to
-        their descriptions. ``found`` are the tools that the conversation has found so far, which
-        stay in the payload for as long as it lasts, ``before`` is the last payload, of which
-        everything that is the same is taken over.
+        their descriptions. ``loaded`` are those of ``tools`` that the model reads before it
+        searches, besides ``visible``. ``found`` are the tools that the conversation has found so
+        far, which stay in the payload for as long as it lasts, ``before`` is the last payload, of
+        which everything that is the same is taken over.
 
         Raises :class:`InvalidInputError` for an API without deferred tools, and for options that
         do not fit.
@@ -130,6 +133,7 @@ class DeferredToolList(ToolList):
         self.search: Searcher = search
         self.counter = token_counter()
         self._about = dict(about or {})
+        self._loaded = {(each.name, each.server) for each in loaded}
         self._unusable: set[str] = set()
         if before is not None and same:
             stay = {each.tool.name for each in same.values()}
@@ -169,6 +173,9 @@ class DeferredToolList(ToolList):
                 f"max_tokens={max_tokens} is less than the search alone takes, {self.tokens}"
             )
         self += self.visible
+        if self.format == "openai":
+            early = (name for name, each in self.names.items() if self._is_loaded(each))
+            self += filter(None, map(self._entry, early))
         if self.format == "anthropic":
             self += filter(None, map(self._entry, list(self.names)[: _MOST_TOOLS - 1]))
             if (left := len(self.names) - _MOST_TOOLS + 1) > 0:
@@ -195,7 +202,12 @@ class DeferredToolList(ToolList):
             else:
                 self._exported[name] = exported
         found = self._exported.get(name)
-        return None if found is None else found.entry | {"defer_loading": True}
+        if found is None or self._is_loaded(found.tool):
+            return None if found is None else found.entry
+        return found.entry | {"defer_loading": True}
+
+    def _is_loaded(self, tool: Tool) -> bool:
+        return (tool.name, tool.server) in self._loaded
 
     def restore(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """As :meth:`ToolList.restore`."""
@@ -238,29 +250,36 @@ class DeferredToolList(ToolList):
 
     def _overviews(self) -> Iterable[dict[str, Any]]:
         """The search, with an overview of the servers: one after the other shorter."""
-        servers = sorted({tool.server for tool in self.names.values()})
-        for most in _DESCRIPTIONS:
-            about = (_shortened(self._about.get(name, ""), most) for name in servers)
-            pairs = zip(servers, about, strict=True)
-            yield self._search(
-                "".join(f"\n{name}: {text}".removesuffix(": ") for name, text in pairs)
-            )
-        shown = len(servers)
-        while shown := shown // 2:
-            more = f"\n… and {len(servers) - shown} more"
-            yield self._search("".join(f"\n{name}" for name in servers[:shown]) + more)
-        yield self._search("")
+        servers = {tool.server: "" for tool in self.names.values()} | self._about
+        return map(self._search, search_descriptions(servers))
 
-    def _search(self, overview: str) -> dict[str, Any]:
-        about = f"{_ABOUT} They are of these servers:{overview}" if overview else _ABOUT
+    def _search(self, about: str) -> dict[str, Any]:
         if self.format == "anthropic":
-            return {"name": SEARCH_TOOL, "description": about, "input_schema": _PARAMETERS}
+            return {"name": SEARCH_TOOL, "description": about, "input_schema": SEARCH_PARAMETERS}
         return {
             "type": "tool_search",
             "execution": "client",
             "description": about,
-            "parameters": _PARAMETERS,
+            "parameters": SEARCH_PARAMETERS,
         }
+
+
+def search_descriptions(about: Mapping[str, str]) -> Iterator[str]:
+    """What a model is told of the search, with an overview of the servers in ``about``, which maps
+    them to their descriptions: one after the other shorter, down to none."""
+    servers = sorted(about)
+    for most in _DESCRIPTIONS:
+        texts = ((name, _shortened(about[name], most)) for name in servers)
+        yield _overview("".join(f"\n{name}: {text}".removesuffix(": ") for name, text in texts))
+    shown = len(servers)
+    while shown := shown // 2:
+        more = f"\n… and {len(servers) - shown} more"
+        yield _overview("".join(f"\n{name}" for name in servers[:shown]) + more)
+    yield _ABOUT
+
+
+def _overview(servers: str) -> str:
+    return f"{_ABOUT} They are of these servers:{servers}" if servers else _ABOUT
 
 
 def _shortened(text: str, most: int) -> str:

@@ -94,6 +94,7 @@ async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
         "describe",
         "watch",
         "call",
+        "ask",
         "query",
         "register",
         "export",

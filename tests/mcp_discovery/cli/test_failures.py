@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "describe": ("one",),
     "watch": (),
     "call": ("tool",),
+    "ask": ("question",),
     "query put": ("one", "FILE"),
     "query get": ("one",),
     "query list": (),
