@@ -24,7 +24,7 @@ _SHOWN = 160
 @options.with_credentials
 def ask(
     context: typer.Context,
-    question: list[str] = typer.Argument(metavar="QUESTION", help="What to ask."),
+    question: str = typer.Argument(metavar="QUESTION", help="What to ask.", show_default=False),
     provider: str = typer.Option(
         "auto",
         metavar="NAME",
@@ -82,8 +82,7 @@ def ask(
     from mcp_discovery.ask.providers import PROVIDERS, choose, configured, provider_named
     from mcp_discovery.ask.toolbox import DiscoveryToolbox
 
-    text = " ".join(question)
-    name = choose(text, provider)
+    name = choose(question, provider)
     if model is not None and provider_named(provider) is None and len(configured()) > 1:
         raise InvalidInputError(f"--model {model[:40]} is whose? say --provider, too")
     options.check_url(facade)
@@ -109,7 +108,7 @@ def ask(
             await discovery.connect(**find)
             try:
                 found = await answer(
-                    text,
+                    question,
                     toolbox=DiscoveryToolbox(discovery),
                     client=client,
                     provider=name,

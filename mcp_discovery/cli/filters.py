@@ -29,6 +29,7 @@ class FilteredCommand:
         self, command: Callable[..., None], only: Sequence[str], status: str | None, help: str
     ) -> None:
         functools.update_wrapper(self, command)
+        self.__dict__.pop("__signature__", None)  # it has its own
         self._command = command
         self._own = functools.partial(_options, only, status, help)
 
