@@ -53,6 +53,9 @@ from mcp_discovery.facade.gateway.credentials import KnownCredentials
 from mcp_discovery.facade.gateway.credentials import follow as follow_credentials
 from mcp_discovery.facade.gateway.gateway import GATEWAY, McpGateway
 from mcp_discovery.facade.gateway.sessions import SessionIds
+from mcp_discovery.facade.history import handlers as history
+from mcp_discovery.facade.history.answers import HISTORY, History
+from mcp_discovery.facade.history.recorder import HistoryFigures
 from mcp_discovery.facade.http import openapi
 from mcp_discovery.facade.http.body import LARGE_BODIES, LargeBodies
 from mcp_discovery.facade.http.client_address import TRUSTED_PROXIES, TrustedProxies
@@ -137,6 +140,7 @@ OPERATIONS = tuple(
         auditing,
         audit_export,
         audit_verification,
+        history,
         whoami,
         openapi,
         site,
@@ -254,6 +258,11 @@ def create_app(
         app.cleanup_ctx.append(audit.running)  # ends behind all that may change the list
         metrics.add(AuditFigures(audit))
         names.on_quarantine = audit.quarantined
+    if options.history_keep > 0:
+        past = History(catalog, options.history_keep, None if audit is None else audit.store)
+        app[HISTORY] = past
+        app.cleanup_ctx.append(past.recorder.running)  # as the audit
+        metrics.add(HistoryFigures(past.recorder))
     if meaning is not None:
         app[MEANING] = meaning
     app[LARGE_BODIES] = LargeBodies()

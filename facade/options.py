@@ -37,6 +37,9 @@ class FacadeOptions:
 
     ``audit`` says where is recorded what happens; ``None``: nowhere.
 
+    ``history_keep`` is for how long it is kept what became of instances: in the audit's store, or
+    without one in memory, and so for a week at most; 0: not at all.
+
     ``limits`` are those of anonymous callers by address, such as ``reads=600/minute``, over the
     usual ones; ``None``: there are none but those in the file. ``limits_store`` is the URL of a
     Redis where several facades count as one, with its password, in a file that is followed, and
@@ -131,6 +134,7 @@ class FacadeOptions:
     tls_key: str | None = None
     tls_client_ca: str | None = None
     audit: AuditSettings | None = None
+    history_keep: float = 90 * 86400.0
     cors_origins: tuple[str, ...] = ()
     read_only: bool = False
     read_only_hosts: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from mcp_discovery.version import installed_version
 #: What each group of operations is about.
 GROUPS: Mapping[str, str] = {
     "discovery": "Finding servers that are alive.",
+    "history": "What became of servers, and of what they offered.",
     "tools": "Tools, across all servers that offer them.",
     "registration": "Changing the list.",
     "queries": "What is asked by name: kept in the store for all facades, with fall-backs.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -83,6 +84,22 @@ def whole(request: web.Request, name: str, *, least: int, most: int) -> int | No
         detail = f"{name}={text[:100]!r} is no whole number from {least} to {most}"
         raise ProblemError(400, "out-of-bounds", detail, parameter=name, least=least, most=most)
     return int(text)
+
+
+def moment(request: web.Request, name: str) -> datetime | None:
+    """A time (RFC 3339; in UTC, where it does not say) or a day; ``None`` where it is absent.
+
+    Raises :class:`ProblemError` (400) for anything else.
+    """
+    text = once(request, name)
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text.replace(" ", "+"))  # a + that was not encoded
+        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        detail = f"{name}={text[:100]!r} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z"
+        raise ProblemError(400, "bad-time", detail, parameter=name) from None
 
 
 def flag(request: web.Request, name: str) -> bool:

@@ -148,6 +148,14 @@ def facade(
         help="Record the arguments of calls whole, without what looks like a secret, and not only "
         "their SHA-256.",
     ),
+    history_keep: float = typer.Option(
+        90 * 86400.0,
+        parser=options.seconds,
+        metavar="TIME",
+        help="For how long it is kept what became of each server (GET /servers/NAME/history, "
+        "mcp-discovery history): with --audit-store there, without one in memory, and so for a "
+        "week at most; 90 days by default, 0 for not at all.",
+    ),
     limit: list[str] | None = typer.Option(
         None,
         parser=options.single,
@@ -409,6 +417,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         server_ca=parameters["server_ca"],
         auth=parameters["auth"],
         audit=audit[0],
+        history_keep=parameters["history_keep"],
         limits=limits,
         limits_store=parameters["limits_store"],
         limits_store_password=limits_password,

@@ -17,19 +17,8 @@ from mcp_discovery.cli.terminal import escape_unencodable
 
 #: The subcommands in the order of the help: the names of modules here, and of functions in these.
 _COMMANDS = (
-    *(
-        "facade",
-        "sidecar",
-        "servers",
-        "tools",
-        "skills",
-        "describe",
-        "watch",
-        "call",
-        "ask",
-        "query",
-    ),
-    "register",
+    *("facade", "sidecar", "servers", "tools", "skills", "describe", "history", "watch", "call"),
+    *("ask", "query", "register"),
     *("export", "import", "login", "logout", "whoami", "audit"),
     *("doctor", "health", "config", "token", "demo"),
 )

@@ -107,12 +107,7 @@ class DatabaseLog:
 
     async def write(self, entries: Sequence[LogEntry], *, again: bool) -> None:
         """See :meth:`AuditLog.write`."""
-        if not self._is_open:
-            try:
-                await self.open()
-            except InvalidInputError as error:
-                raise AuditLogError(str(error)) from error
-        async with self._connection() as connection:
+        async with self.writing() as connection:
             if again:
                 entries = await _missing(connection, entries)
             await _append(connection, entries)
@@ -184,6 +179,17 @@ class DatabaseLog:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that keeps nobody from writing; raises :class:`AuditLogError`."""
         async with self._connection(self.engine.execution_options(reading=True)) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction of the store, which is opened first; raises :class:`AuditLogError`."""
+        if not self._is_open:
+            try:
+                await self.open()
+            except InvalidInputError as error:
+                raise AuditLogError(str(error)) from error
+        async with self._connection() as connection:
             yield connection
 
     @asynccontextmanager

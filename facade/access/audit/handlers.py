@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -17,7 +16,7 @@ from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.operation import Operation, Parameter
-from mcp_discovery.facade.http.parameters import once, one_of, whole
+from mcp_discovery.facade.http.parameters import moment, once, one_of, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.list_json import json_response
 from mcp_discovery.record import Capabilities, Endpoint, Record
@@ -141,11 +140,12 @@ def query_of(request: web.Request) -> AuditQuery:
     if (type := once(request, "eventType")) is not None:
         fields["type"] = one_of("eventType", type, _TYPES)
     outcome = once(request, "outcome")
+    since, until = moment(request, "from"), moment(request, "to")
     return AuditQuery(
         fields,
         result=None if outcome is None else one_of("outcome", outcome, _RESULTS),
-        since=_time(request, "from"),
-        until=_time(request, "to"),
+        since=None if since is None else since.timestamp(),
+        until=None if until is None else until.timestamp(),
         cursor=once(request, "cursor"),
         limit=whole(request, "limit", least=1, most=_MOST) or _DEFAULT,
     )
@@ -181,18 +181,6 @@ def view_of(
         return {name: value for name, value in event.items() if name not in hidden}
 
     return visible, without_place
-
-
-def _time(request: web.Request, name: str) -> float | None:
-    text = once(request, name)
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text.replace(" ", "+"))  # a + that was not encoded
-    except ValueError:
-        detail = f"{name}={text[:100]!r} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z"
-        raise ProblemError(400, "bad-time", detail, parameter=name) from None
-    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
 FILTERS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mcp_discovery.errors import InvalidInputError
@@ -53,27 +54,38 @@ async def migrate(connection: AsyncConnection, name: str) -> int:
 
     Raises :class:`InvalidInputError` for one that is newer than this program.
     """
-    from sqlalchemy import inspect, text
+    from sqlalchemy import text
 
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    # A role that may only append has no right to make tables, not even those that are there.
-    if not await connection.run_sync(lambda made: inspect(made).has_table("audit_schema")):
-        await connection.execute(text("CREATE TABLE audit_schema (version INTEGER NOT NULL)"))
-    found = (await connection.execute(text("SELECT MAX(version) FROM audit_schema"))).scalar() or 0
-    if found > len(STEPS):
-        problem = f"the audit store {name} is of version {found}, newer than this program's"
-        raise InvalidInputError(f"{problem} {len(STEPS)}; use a newer mcp-discovery")
-    for version, step in enumerate(STEPS[found:], found + 1):
-        for statement in step:
-            await connection.execute(text(statement))
-        await connection.execute(
-            text("INSERT INTO audit_schema (version) VALUES (:version)"), {"version": version}
-        )
+    version = await bring_up(connection, name, "audit_schema", STEPS)
     head = await connection.execute(text("SELECT COUNT(*) FROM audit_head"))
     if not head.scalar():
         new = ChainHead.new()
         await connection.execute(
             text("INSERT INTO audit_head VALUES (1, :chain, :sequence, :hash)"), new._asdict()
         )
-    return len(STEPS)
+    return version
+
+
+async def bring_up(
+    connection: AsyncConnection, name: str, schema: str, steps: Sequence[Sequence[str]]
+) -> int:
+    """Executes those of ``steps`` that the table ``schema`` says were not yet, and returns the
+    version; raises as :func:`migrate` does."""
+    from sqlalchemy import inspect, text
+
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    # A role that may only append has no right to make tables, not even those that are there.
+    if not await connection.run_sync(lambda made: inspect(made).has_table(schema)):
+        await connection.execute(text(f"CREATE TABLE {schema} (version INTEGER NOT NULL)"))
+    found = (await connection.execute(text(f"SELECT MAX(version) FROM {schema}"))).scalar() or 0
+    if found > len(steps):
+        problem = f"the audit store {name} is of version {found}, newer than this program's"
+        raise InvalidInputError(f"{problem} {len(steps)}; use a newer mcp-discovery")
+    for version, step in enumerate(steps[found:], found + 1):
+        for statement in step:
+            await connection.execute(text(statement))
+        await connection.execute(
+            text(f"INSERT INTO {schema} (version) VALUES (:version)"), {"version": version}
+        )
+    return len(steps)

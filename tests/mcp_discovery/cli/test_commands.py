@@ -92,6 +92,7 @@ async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
         "tools",
         "skills",
         "describe",
+        "history",
         "watch",
         "call",
         "ask",

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "tools": (),
     "skills": (),
     "describe": ("one",),
+    "history": ("one",),
     "watch": (),
     "call": ("tool",),
     "ask": ("question",),
@@ -61,7 +62,18 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 #: Those that ask a facade.
 CLIENTS = (
-    *("servers", "tools", "skills", "describe", "watch", "call", "register", "export", "import"),
+    *(
+        "servers",
+        "tools",
+        "skills",
+        "describe",
+        "history",
+        "watch",
+        "call",
+        "register",
+        "export",
+        "import",
+    ),
     *("audit list", "audit tail"),
 )
 

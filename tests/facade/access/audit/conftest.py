@@ -31,7 +31,8 @@ async def in_postgres(postgres: Postgres) -> AsyncIterator[AuditSettings]:
     yield AuditSettings(
         store=postgres.url, password=Secret("password", Postgres.password, in_header=False)
     )
-    for table in ("audit_log", "audit_head", "audit_schema"):
+    history = (f"history_{each}" for each in ("periods", "spans", "lead", "documents", "schema"))
+    for table in ("audit_log", "audit_head", "audit_schema", *history):
         await postgres.execute(f"DROP TABLE IF EXISTS {table}")
 
 

@@ -1,0 +1,1 @@
+"""What became of each instance, and of what servers offered."""

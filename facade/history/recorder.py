@@ -1,0 +1,340 @@
+"""Writes what becomes of the instances of a list into a history, in batches and off the list's way.
+
+While it does not know what happens (it is not running, the list is stale, too much waits for a
+store that is away) nobody watched, and the spans that it writes say so. Of several facades over one
+store one writes; another takes over when that ends, and then compares the list with what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from aiohttp import web
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
+from mcp_discovery.adapters.view import View
+from mcp_discovery.errors import DiscoveryError, DocumentNotFoundError, InvalidDocumentError
+from mcp_discovery.facade.access.audit.journal import AuditLogError
+from mcp_discovery.facade.documents.documents import document_of
+from mcp_discovery.facade.history.change import Span, State, StateChange, key_of, micros
+from mcp_discovery.facade.history.store import HistoryStore
+from mcp_discovery.facade.http.pauses import sliced
+from mcp_discovery.health import Status, utcnow
+from mcp_discovery.record import Capabilities
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which changes lie there, to be written with what comes meanwhile; and those after
+#: which it is written that the list is still watched.
+_LINGER, _BEAT = 0.25, 5.0
+#: How many changes are written at once, and wait in memory, at most.
+_GROUP, _MOST = 1000, 20_000
+#: Seconds until a store that is away is tried again, at first and at most.
+_RETRY, _LONGEST_RETRY = 0.25, 5.0
+#: Seconds at most that are left to what waits when the facade ends.
+_LAST = 5.0
+#: Seconds between two removals of what is too old; and after how many changes it is due as well.
+_PRUNE_EVERY, _PRUNE_AFTER = 3600.0, 5000
+#: How many documents wait to be kept at most, and how many are known to be.
+_MOST_WANTED = 20_000
+
+
+class Recorder:
+    """Records what becomes of the instances of ``catalog`` in ``store``."""
+
+    def __init__(self, catalog: LiveList, store: HistoryStore) -> None:
+        self._catalog = catalog
+        self.store = store
+        self._watcher = secrets.token_hex(8)
+        self._events: deque[CatalogEvent] = deque()
+        self._pending: deque[StateChange] = deque()
+        #: The keys of documents that are not known to be kept, with what they are of.
+        self._wanted: dict[str, Capabilities] = {}
+        self._kept: set[str] = set()
+        self._last_at: dict[str, int] = {}
+        #: The time of which all that happened is in the store or waits here; ``None`` while this
+        #: one does not write.
+        self._span: Span | None = None
+        #: Since when nothing was missed of the list, in this process.
+        self._live_since: int | None = None
+        #: Whether it was found out once who writes.
+        self._tried = False
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._closing = False
+        self._written_since = 0
+        self._pruned_at = time.monotonic()
+        #: Why it cannot be written now.
+        self.trouble: str | None = None
+        #: How many changes were written, and did not fit into memory.
+        self.written = self.dropped = 0
+
+    def __len__(self) -> int:
+        """How many changes wait."""
+        return len(self._events) + len(self._pending)
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        """From start to clean-up of the application."""
+        self._catalog.listeners.append(self._receive)
+        writing = asyncio.create_task(self._run(), name="history: write")
+        keeping = asyncio.create_task(self._keep_documents(), name="history: documents")
+        try:
+            yield
+        finally:
+            self._catalog.listeners.remove(self._receive)
+            self._closing = True
+            self._news.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST):
+                    await asyncio.shield(writing)
+            for task in (writing, keeping):
+                task.cancel()
+            await asyncio.gather(writing, keeping, return_exceptions=True)
+            if len(self):
+                log.error("history: the facade ends with %d changes not written", len(self))
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it cannot be written now."""
+        return self.trouble is not None
+
+    async def caught_up(self, seconds: float, *, documents: bool) -> None:
+        """Waits, for so long at most, until all is written that came before, and with
+        ``documents`` what was offered is kept, too."""
+
+        def waits() -> bool:
+            return bool(len(self) or not self._tried or (documents and self._wanted))
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.is_away and waits():
+                    self._news.set()
+                    await self._idle.wait()
+
+    def _receive(self, events: Sequence[CatalogEvent], _: View) -> None:
+        if self._span is None:
+            return  # the list is compared as a whole when this one begins to write
+        self._events.extend(events)
+        if len(self) > max(_MOST, 2 * len(self._catalog.view)):
+            self._lose()
+        elif events and not self._news.is_set():
+            asyncio.get_running_loop().call_later(_LINGER, self._news.set)
+
+    def _lose(self) -> None:
+        """Too much waits: from the first of it on nobody watched."""
+        self.dropped += len(self)
+        self._events.clear()
+        self._pending.clear()
+        self._span = None
+        self._live_since = micros(utcnow())
+
+    # -- writing -------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        await self._catalog.ready()
+        pause = 0.0
+        while True:
+            try:
+                await self._write()
+                self._tried = True
+                if self.trouble is not None:
+                    log.warning("history: written again")
+                self.trouble, pause = None, _BEAT
+            except AuditLogError as error:
+                if self.trouble is None:
+                    log.error("history: %s cannot be written: %s", self.store.kind, error)
+                    pause = 0.0
+                self.trouble = str(error)
+                pause = min(max(2 * pause, _RETRY), _LONGEST_RETRY)
+            except Exception:  # the guard that keeps the history alive
+                log.exception("history: writing failed in a way it must not")
+                self._lose()
+                self.trouble, pause = "it failed", _LONGEST_RETRY
+            self._woken()
+            if self._closing and self.trouble is None:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+                    if self.trouble is not None:  # what is away is not asked more often
+                        self._news.clear()
+                        await asyncio.Event().wait()
+            self._news.clear()
+
+    def _woken(self) -> None:
+        self._idle.set()
+        self._idle = asyncio.Event()
+
+    async def _write(self) -> None:
+        stale = self._catalog.view.stale_since
+        if stale is not None:
+            self._live_since = None
+            if self._span is not None:
+                await self._flush(micros(stale))
+                self._span = None
+                await self.store.leave(self._watcher)
+            return
+        if self._live_since is None:
+            self._live_since = micros(utcnow())
+        if self._span is None:
+            await self._begin()
+        if self._span is not None:
+            await self._flush(micros(utcnow()))
+            if self._closing and self._span is not None:
+                await self.store.leave(self._watcher)
+        if self._span is not None and not self._closing:
+            await self._prune()
+
+    async def _begin(self) -> None:
+        """Takes the lead, if nobody has it, and writes what has become different since the store
+        was written last."""
+        assert self._live_since is not None
+        lead = await self.store.lead(self._watcher, now := micros(utcnow()))
+        if not lead.mine:
+            return
+        known = await self.store.listed()
+        view, now = self._catalog.view, micros(utcnow())
+        # What happens from here on is received; up to here the list is compared.
+        seen = self._live_since <= lead.until  # and all the time, though another wrote
+        spans = await self.store.spans() if seen else ()
+        self._span = Span(spans[-1].began if spans else now, now)
+        changes = []
+        async for entry in sliced(view):
+            state = State.of(entry)
+            self._want(entry.record.capabilities)
+            before = known.get(entry.id)
+            if before is None or not _same(before.state, state):
+                at = state.since if lead.until < state.since < now and seen else now
+                changes.append(StateChange(entry.id, at, state))
+        changes += [StateChange(id, now, None) for id in known if id not in view.entries]
+        changes.sort(key=lambda each: each.at)
+        self._last_at = {id: period.at for id, period in known.items()}
+        self._pending.extendleft(reversed([self._in_order(each) for each in changes]))
+
+    async def _flush(self, now: int) -> None:
+        """Writes what waits, and that up to ``now`` the list was watched."""
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        async for event in sliced(events):
+            self._take(event)
+        while self._span is not None:
+            group = [self._pending[i] for i in range(min(_GROUP, len(self._pending)))]
+            more = len(self._pending) > len(group)
+            ended = group[-1].at if more else max(now, group[-1].at if group else 0)
+            span = Span(self._span.began, max(self._span.ended, ended))
+            if not await self.store.write(self._watcher, group, span):
+                self._span = None  # another has taken over, and compares the list itself
+                self._events.clear()
+                self._pending.clear()
+                return
+            if self._span is None:  # too much has come meanwhile
+                return
+            self._span = span
+            for each in group:
+                self._pending.popleft()
+                if each.state is None:
+                    self._last_at.pop(each.instance, None)
+            self.written += len(group)
+            self._written_since += len(group)
+            if not more:
+                return
+
+    def _take(self, event: CatalogEvent) -> None:
+        state = None if event.entry is None else State.of(event.entry)
+        if state is not None and event.before is not None and State.of(event.before) == state:
+            return
+        if event.entry is not None:
+            self._want(event.entry.record.capabilities)
+        self._pending.append(self._in_order(StateChange(event.id, micros(event.at), state)))
+
+    def _in_order(self, change: StateChange) -> StateChange:
+        """``change``, later than the one before of its instance, whatever clocks say."""
+        last = self._last_at.pop(change.instance, 0)
+        if change.at <= last:
+            change = replace(change, at=last + 1)
+        self._last_at[change.instance] = change.at
+        return change
+
+    async def _prune(self) -> None:
+        due = time.monotonic() - self._pruned_at > _PRUNE_EVERY
+        if not due and self._written_since < _PRUNE_AFTER:
+            return
+        self._pruned_at, self._written_since = time.monotonic(), 0
+        removed = await self.store.prune(micros(utcnow()))
+        log.debug("history: removed %d periods", removed)
+
+    # -- documents -----------------------------------------------------------------------------
+
+    def _want(self, capabilities: Capabilities) -> None:
+        if len(self._wanted) < _MOST_WANTED:
+            key = key_of(capabilities)
+            if key not in self._kept:
+                self._wanted[key] = capabilities
+
+    async def _keep_documents(self) -> None:
+        """Keeps what was offered, one document after the other, for ever."""
+        while True:
+            while self._wanted and self.trouble is None:
+                key, capabilities = next(iter(self._wanted.items()))
+                try:
+                    await self._keep(key, capabilities)
+                except DiscoveryError as error:
+                    log.info("history: a document cannot be kept now: %s", error)
+                    self._wanted[key] = self._wanted.pop(key)  # another first, next time
+                    break
+                except Exception:  # the guard that keeps the keeping alive
+                    log.exception("history: a document could not be kept")
+                self._wanted.pop(key, None)
+                if len(self._kept) >= _MOST_WANTED:
+                    self._kept.clear()
+                self._kept.add(key)
+                await asyncio.sleep(0)
+            self._woken()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._idle.wait()
+
+    async def _keep(self, key: str, capabilities: Capabilities) -> None:
+        if await self.store.has(key):
+            return
+        document = document_of(capabilities)
+        if key == capabilities.digest:
+            with suppress(DocumentNotFoundError, InvalidDocumentError):
+                document = await self._catalog.document(key)
+        content = await asyncio.to_thread(document.compressed)
+        await self.store.put(key, content, micros(utcnow()))
+
+
+def _same(before: State, now: State) -> bool:
+    """Whether nothing has happened between the two. Since when somebody is silent, each facade
+    tells by its own clock."""
+    silent = before.status == now.status == Status.DOWN.value and before.reason == now.reason
+    return before == now or (silent and replace(before, since=now.since) == now)
+
+
+class HistoryFigures(Collector):
+    """The figures of a history for Prometheus."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def collect(self) -> Iterable[Metric]:
+        """See :class:`prometheus_client.registry.Collector`."""
+        of = self._recorder
+        for name, text, number in (
+            ("history_changes", "Changes of instances written to the history.", of.written),
+            ("history_lost", "Changes that did not fit into memory: a gap is told.", of.dropped),
+        ):
+            yield CounterMetricFamily(f"mcp_discovery_{name}", text, number)
+        text = "Changes that wait to be written to the history."
+        yield GaugeMetricFamily("mcp_discovery_history_waiting", text, len(of))
+        text = "1 while the history cannot be written, 0 otherwise."
+        yield GaugeMetricFamily("mcp_discovery_history_away", text, int(of.is_away))

@@ -1,0 +1,1 @@
+"""What became of instances, and what of that is told."""
