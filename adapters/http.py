@@ -35,6 +35,8 @@ from mcp_discovery.errors import (
     UnauthenticatedError,
 )
 from mcp_discovery.health import utcnow
+from mcp_discovery.telemetry import spans
+from mcp_discovery.telemetry.conventions import http_answered, http_request
 from mcp_discovery.tls_files import TLSFiles
 
 log = logging.getLogger(__name__)
@@ -153,10 +155,15 @@ class HttpClient:
         left = timeout if timeout is not None else self._options.timeout
         deadline = time.monotonic() + left
         while True:
-            async with self.stream(
-                method, url, params=params, data=data, headers=headers, timeout=left
-            ) as response:
-                whole = await self.whole(response, limit)
+            with http_request(method, url, below=True) as span:
+                if span.is_recorded:
+                    spans.inject(headers := dict(headers or {}))
+                async with self.stream(
+                    method, url, params=params, data=data, headers=headers, timeout=left
+                ) as response:
+                    whole = await self.whole(response, limit)
+                if whole.status != 404:  # what is not there is often only asked for
+                    http_answered(span, whole.status)
             pause = max(backoff.next(), whole.retry_after * random.uniform(1.0, 1.2))
             if not self._is_limited(whole) or time.monotonic() + pause >= deadline:
                 return whole

@@ -1,4 +1,4 @@
-"""A wrapper around a store that counts or times each of its calls."""
+"""A wrapper around a store that counts or times each of its calls, and makes spans of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from mcp_discovery.errors import (
     StoreDeniedError,
     StoreUnavailableError,
 )
+from mcp_discovery.health import Health
+from mcp_discovery.telemetry import spans
 
 #: Given an operation's name, the context manager inside which the operation runs.
 Around = Callable[[str], AbstractContextManager[None]]
@@ -77,15 +79,27 @@ class _Observed:
     def __init__(self, observed: Store | Registration, around: Around) -> None:
         self._observed = observed
         self._around = around
+        self._beaten: Health | None = None
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._observed, name)
         return partial(self._call, name, attribute) if name in _OPERATIONS else attribute
 
     async def _call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with self._around(name):
+        with (
+            spans.span(f"store {name}", below=self._is_usual(name, args)),
+            self._around(name),
+        ):
             result = await method(*args, **kwargs)
         return _Observed(result, self._around) if name == "register" else result
+
+    def _is_usual(self, name: str, args: tuple[Any, ...]) -> bool:
+        """Whether this goes on all the time: reading, and a heartbeat with the health of the last
+        one. It has a span only where it is part of something else."""
+        if name != "heartbeat":
+            return name == "document"
+        before, self._beaten = self._beaten, args[0] if args else None
+        return before is None or self._beaten is None or before.status is self._beaten.status
 
     async def watch(self) -> AsyncGenerator[Snapshot | Change, None]:
         with self._around("watch"):

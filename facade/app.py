@@ -109,6 +109,7 @@ from mcp_discovery.facade.websocket import sockets as stream
 from mcp_discovery.facade.websocket.sockets import SOCKETS
 from mcp_discovery.query.corpus import Corpus
 from mcp_discovery.query.embedding import Meaning, chosen
+from mcp_discovery.telemetry.setup import exported
 from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
@@ -230,6 +231,7 @@ def create_app(
         version=installed_version(),
         missed=missed,
     )
+    metrics.add(mcp.durations)
     usage.listen(HEALTH_CHECK, metrics.probed)
     usage.listen(UNREADABLE, metrics.became_unreadable)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -274,6 +276,7 @@ def create_app(
     )
     app.add_routes(routes(OPERATIONS))
     app.cleanup_ctx.append(_alive)
+    app.cleanup_ctx.append(partial(_sending, metrics, "https" if options.tls_cert else "http"))
     app.cleanup_ctx.append(visibility.running)
     app.on_shutdown.append(visibility.end_streams)
     if options.try_advertised or options.probe_claims:
@@ -331,6 +334,12 @@ def _figures(
             lambda: int(quotas is not None and quotas.away),
         ),
     }
+
+
+async def _sending(metrics: Metrics, scheme: str, _: web.Application) -> AsyncIterator[None]:
+    """Sends the figures of ``/metrics`` over OTLP as well, where that is asked for."""
+    async with exported(metrics.exposition, scheme):
+        yield
 
 
 def _reshape(request: web.Request, response: web.StreamResponse) -> None:

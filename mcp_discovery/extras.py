@@ -7,7 +7,7 @@ from typing import Literal
 
 from mcp_discovery.errors import MissingExtraError
 
-Extra = Literal["ask", "audit", "auth", "client", "doctor", "postgres", "redis", "semantic"]
+Extra = Literal["ask", "audit", "auth", "client", "doctor", "otel", "postgres", "redis", "semantic"]
 
 #: A module that only the extra brings, and what the extra brings in words. Version 1 of the MCP
 #: SDK has no ``mcp_types``.
@@ -17,6 +17,7 @@ _EXTRAS: dict[Extra, tuple[str, str]] = {
     "auth": ("jwt", "PyJWT with cryptography"),
     "client": ("mcp_types", "the MCP SDK 2"),
     "doctor": ("dns", "dnspython"),
+    "otel": ("opentelemetry.exporter.otlp.proto.http", "OpenTelemetry's SDK and exporter"),
     "postgres": ("asyncpg", "SQLAlchemy and asyncpg"),
     "redis": ("redis", "redis-py"),
     "semantic": ("wordllama", "WordLlama with its model"),
@@ -24,8 +25,11 @@ _EXTRAS: dict[Extra, tuple[str, str]] = {
 
 
 def is_installed(extra: Extra) -> bool:
-    """Whether ``extra`` is installed. Nothing is imported."""
-    return find_spec(_EXTRAS[extra][0]) is not None
+    """Whether ``extra`` is installed. Nothing is imported but the packages that a module is in."""
+    try:
+        return find_spec(_EXTRAS[extra][0]) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def require_extra(extra: Extra, what: str) -> None:

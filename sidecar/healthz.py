@@ -1,4 +1,5 @@
-"""The sidecar over HTTP, for its supervisor: ``/healthz``, ``/readyz``, ``/drain``, figures."""
+"""The sidecar for its supervisor: ``/healthz``, ``/readyz``, ``/drain``, and its figures, over HTTP
+and, where it is asked for, over OTLP."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.listening import free_port, listeners
+from mcp_discovery.telemetry.setup import exported
 
 #: The addresses from which ``/drain`` is accepted. Not all of 127.0.0.0/8: Istio's proxy hands on
 #: what comes from other machines from an address of its own there, 127.0.0.6.
@@ -45,6 +47,7 @@ async def answering(
     servers: Callable[[], Mapping[str, str]] | None = None,
 ) -> AsyncIterator[None]:
     """Answers on ``host`` at ``port`` while the block runs; nothing when ``port`` is ``None``.
+    With or without it ``figures`` are sent over OTLP, where that is asked for.
 
     ``/healthz`` and ``/readyz`` answer 200, or 503 with the reason that their function returns;
     who is ready all the same answers what ``trouble`` returns, besides, and ``servers`` says of
@@ -55,7 +58,8 @@ async def answering(
     reason. ``/metrics`` answers what ``figures`` returns.
     """
     if port is None:
-        yield
+        async with exported(figures):
+            yield
         return
     # A sidecar without the port does not pay for an HTTP server.
     from aiohttp import web
@@ -106,7 +110,8 @@ async def answering(
     try:
         with refusals(host, port, "health checks", "--health-{}"):
             sockets = listeners(host, port)
-        async with http_listener(runner, sockets, room=Room(_CONNECTIONS, _CONNECTIONS)):
+        room = Room(_CONNECTIONS, _CONNECTIONS)
+        async with http_listener(runner, sockets, room=room), exported(figures):
             yield
     finally:
         await runner.cleanup()

@@ -18,7 +18,7 @@ from mcp_discovery.facade.access.audit.calls import PassedCalls
 from mcp_discovery.facade.access.caller import Caller, caller_of
 from mcp_discovery.facade.access.calling import PartialAccess, access_to
 from mcp_discovery.facade.access.quotas import quotas_in
-from mcp_discovery.facade.gateway import upstream
+from mcp_discovery.facade.gateway import spans, upstream
 from mcp_discovery.facade.gateway.answers import UnfilterableAnswerError, filtered_parts, is_stream
 from mcp_discovery.facade.gateway.credentials import NO_CREDENTIALS, KnownCredentials
 from mcp_discovery.facade.gateway.messages import Messages
@@ -42,6 +42,7 @@ from mcp_discovery.mcp_messages import JsonRpcError, encoded, failure, only_list
 from mcp_discovery.probe import SYSTEM_TLS, ServerTls
 from mcp_discovery.query.versions import VersionRange
 from mcp_discovery.record import Record
+from mcp_discovery.telemetry.conventions import http_answered
 from mcp_discovery.websocket_front import WebSocketFront, handshake_fault
 
 log = logging.getLogger(__name__)
@@ -230,7 +231,8 @@ class McpGateway:
             authorization=self._passes_authorization(request),
             plain=part is not None,
         )
-        with self._replicas.using(entry.id):
+        with self._replicas.using(entry.id), spans.passed_on(exchange, entry.record) as span:
+            spans.carry(exchange, headers)
             try:
                 response = await send_request(
                     self._http,
@@ -250,6 +252,7 @@ class McpGateway:
                     self._count(entry.record, exchange, error.detail)
                 raise
             self._replicas.record_connection(entry.id, ok=True)
+            http_answered(span, response.status)
             try:
                 self._require_accepted(request, entry.record, response)
                 return await self._stream_response(entry.record, exchange, response, part)

@@ -205,6 +205,8 @@ class ForwardedRequest:
         self._prefix = b""
         self.whole = not request.can_read_body
         self.fault: ProblemError | None = None
+        #: What is sent in the place of a whole body, if anything: that with the trace's context.
+        self.rewritten: bytes | None = None
         #: The calls in it, where they are recorded.
         self.calls: PassedCalls | None = None
 
@@ -237,12 +239,12 @@ class ForwardedRequest:
 
     def drop_body(self) -> None:
         """Sends none."""
-        self._prefix, self.whole = b"", True
+        self._prefix, self.rewritten, self.whole = b"", None, True
 
     def payload(self) -> bytes | AsyncIterator[bytes] | None:
         """The body to send; only a ``whole`` one can be sent twice."""
         if self.whole:
-            return self._prefix or None
+            return (self.rewritten or self._prefix) or None
         return self._parts()
 
     @property

@@ -55,11 +55,12 @@ class _Requests(Collector):
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str, str], _Count] = {}
-        self._durations: dict[str, _Durations] = {}
+        self._durations: dict[tuple[str, str, str], _Durations] = {}
 
     def series(self, method: str, route: str, status: int, *, timed: bool) -> _RequestSeries:
-        count = self._counts.setdefault((method, route, str(status)), _Count())
-        durations = self._durations.setdefault(route, _Durations()) if timed else None
+        key = method, route, str(status)
+        count = self._counts.setdefault(key, _Count())
+        durations = self._durations.setdefault(key, _Durations()) if timed else None
         return _RequestSeries(count, durations)
 
     def collect(self) -> Iterable[Metric]:
@@ -74,13 +75,14 @@ class _Requests(Collector):
         durations = HistogramMetricFamily(
             "mcp_discovery_request_duration_seconds",
             "Time to answer a request that is neither a stream nor a long poll.",
-            labels=("route",),
+            labels=("method", "route", "status"),
         )
-        for route, known in self._durations.items():
+        for labels, known in self._durations.items():
             bounds = (*map(floatToGoString, _REQUEST_BUCKETS), "+Inf")
             buckets = list(zip(bounds, accumulate(known.buckets), strict=True))
-            durations.add_metric((route,), buckets, known.seconds)
-            durations.add_sample(f"{durations.name}_created", {"route": route}, known.created)
+            durations.add_metric(labels, buckets, known.seconds)
+            by_name = dict(zip(("method", "route", "status"), labels, strict=True))
+            durations.add_sample(f"{durations.name}_created", by_name, known.created)
         yield durations
 
 

@@ -25,6 +25,8 @@ from mcp_discovery.facade.http.metrics import Metrics
 from mcp_discovery.facade.http.problems import Handler, problem_of
 from mcp_discovery.facade.http.tracing import CURRENT_TRACE, Trace
 from mcp_discovery.http_listener import sign
+from mcp_discovery.telemetry.conventions import http_answered
+from mcp_discovery.telemetry.spans import NO_SPAN
 
 log = logging.getLogger(__name__)
 
@@ -59,37 +61,42 @@ class OutermostMiddleware:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         trace = Trace(request)
         CURRENT_TRACE.set(trace)
-        try:
-            self.check(request)
-            response = await handler(request)
-        except web.HTTPException as error:
-            if error.status < 400:
-                raise
-            response = problem_of(request, error)
-        except (DiscoveryError, web.RequestPayloadError) as error:
-            response = problem_of(request, error)
-        except Exception as error:  # the guard that keeps a fault of ours from a client's eyes
-            log.exception(
-                "%s %s failed in a way it must not (request %s)",
-                *(request.method, request.rel_url.raw_path, trace.id),
-            )
-            response = problem_of(request, error)
-        finally:
-            release(request)
-        status = response.status
-        if status >= 400:
-            self.reshape_error(request, response)
-        self.metrics.count(request, response, time.monotonic() - trace.began)
-        # A loop is the fault of who asks, 508 though it is (RFC 5842, 7.2), and every probe of it.
-        at_fault = status >= 500 and status != HTTPStatus.LOOP_DETECTED
-        level = logging.WARNING if at_fault else logging.DEBUG
-        if log.isEnabledFor(level):
-            # The path only: what stands in a query is nobody else's business.
-            log.log(
-                level,
-                "%s %s → %d (request %s)",
-                *(request.method, request.rel_url.raw_path, status, trace.id),
-            )
+        with trace.span:
+            try:
+                self.check(request)
+                response = await handler(request)
+            except web.HTTPException as error:
+                if error.status < 400:
+                    http_answered(trace.span, error.status)
+                    trace.span.end()  # it has not failed
+                    raise
+                response = problem_of(request, error)
+            except (DiscoveryError, web.RequestPayloadError) as error:
+                response = problem_of(request, error)
+            except Exception as error:  # the guard that keeps a fault of ours from a client's eyes
+                log.exception(
+                    "%s %s failed in a way it must not (request %s)",
+                    *(request.method, request.rel_url.raw_path, trace.id),
+                )
+                response = problem_of(request, error)
+            finally:
+                release(request)
+            status = response.status
+            http_answered(trace.span, status, from_=500)
+            if status >= 400:
+                self.reshape_error(request, response)
+            self.metrics.count(request, response, time.monotonic() - trace.began)
+            # A loop is the fault of who asks, 508 though it is (RFC 5842, 7.2), and every probe of
+            # it.
+            at_fault = status >= 500 and status != HTTPStatus.LOOP_DETECTED
+            level = logging.WARNING if at_fault else logging.DEBUG
+            if log.isEnabledFor(level):
+                # The path only: what stands in a query is nobody else's business.
+                log.log(
+                    level,
+                    "%s %s → %d (request %s)",
+                    *(request.method, request.rel_url.raw_path, status, trace.id),
+                )
         if type(response) is not EncodedResponse:
             await self._compression.compress(request, response)
         if status == 204 and request.method == "OPTIONS":
@@ -105,3 +112,5 @@ class OutermostMiddleware:
             finish(request, response)
         if (trace := CURRENT_TRACE.get()) is not None:
             trace.sign(response)
+            if trace.span is not NO_SPAN:
+                trace.begin(request, response)

@@ -1,4 +1,4 @@
-"""The trace of a request: its id, and how long it took, of which so much in the store."""
+"""The trace of a request: its id, its span, and how long it took, of which so much in the store."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from string import ascii_letters, digits
 from aiohttp import web
 from multidict import istr
 
+from mcp_discovery.telemetry import spans
+from mcp_discovery.telemetry.conventions import http_answered, http_method
+from mcp_discovery.telemetry.spans import NO_SPAN, Attribute, TraceSpan
+
 #: The header that carries a request's id in both directions.
 REQUEST_ID = istr("X-Request-Id")
 #: The header that says how long a response took (W3C Server Timing).
@@ -20,6 +24,8 @@ SERVER_TIMING = istr("Server-Timing")
 #: The characters of ids from outside that are used as they are, and the longest such id.
 _SANE = ascii_letters + digits + "._:/+=@-"
 _LONGEST = 128
+#: What is asked all the time by those who watch a facade, and has no span.
+_WATCHED = frozenset(("/health", "/ready", "/metrics"))
 
 
 class Trace:
@@ -28,7 +34,7 @@ class Trace:
     The id is the one that the request brings, if it may stand in logs and headers, or a new one.
     """
 
-    __slots__ = ("began", "id", "store")
+    __slots__ = ("began", "id", "span", "store")
 
     def __init__(self, request: web.Request) -> None:
         given = request.headers.get(REQUEST_ID)
@@ -38,6 +44,41 @@ class Trace:
         self.began = time.monotonic()
         #: ``None`` until the store is called.
         self.store: StoreTime | None = None
+        self.span = self._span(request) if spans.are_on() else NO_SPAN
+
+    def _span(self, request: web.Request) -> TraceSpan:
+        """The span of the request, by the conventions for HTTP servers: below what its headers
+        carry, or a trace of its own. What stands in a query is nobody else's business."""
+        resource = request.match_info.route.resource
+        route = "" if resource is None else resource.canonical
+        if route in _WATCHED:
+            return NO_SPAN
+        method = http_method(request.method)
+        name = f"{method} {route}" if route else method
+        span = spans.span(name, "server", parent=request.headers, fresh=True)
+        if span.is_recorded:
+            known: dict[str, Attribute] = {
+                "http.request.method": method,
+                "url.scheme": request.scheme,
+                "url.path": request.rel_url.raw_path,
+                "network.protocol.version": f"{request.version.major}.{request.version.minor}",
+                "server.address": request.host[:_LONGEST],
+                "user_agent.original": request.headers.get("User-Agent", "")[:_LONGEST],
+                "http.response.header.x-request-id": [self.id],
+            }
+            if route:
+                known["http.route"] = route
+            if request.remote:
+                known["client.address"] = request.remote
+            span.set(known)
+        return span
+
+    def begin(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Ends the span with the head of what has no end, a stream or WebSocket that a GET opened:
+        what goes over it later is told by itself."""
+        if request.method == "GET" and not isinstance(response, web.Response):
+            http_answered(self.span, response.status, from_=500)
+            self.span.end()
 
     def sign(self, response: web.StreamResponse) -> None:
         """Sets the headers with the id and the durations in milliseconds."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
+from prometheus_client import Histogram
 
 from mcp_discovery.disconnects import ClientGoneError
 from mcp_discovery.errors import DiscoveryError
@@ -28,6 +30,7 @@ from mcp_discovery.mcp_messages import (
     RpcRequest,
 )
 from mcp_discovery.nearest import nearest
+from mcp_discovery.telemetry.conventions import mcp_failure, mcp_request, mcp_result
 from mcp_discovery.version import installed_version
 
 #: The name of this server, and of mcp-discovery's own clients.
@@ -38,6 +41,9 @@ _FIXED: Final = {"ttlMs": 60_000, "cacheScope": "public"}  # the same until the 
 _OF_CALLER: Final = _FIXED | {"cacheScope": "private"}  # call_tool is not everybody's
 _MOVING: Final = {"ttlMs": 0, "cacheScope": "private"}
 _FOREVER: Final = {"ttlMs": 86_400_000, "cacheScope": "private"}
+
+#: Seconds, as the conventions for ``mcp.server.operation.duration`` have them.
+_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 INSTRUCTIONS: Final = (
     "This server knows which MCP servers are alive now and what they offer. "
@@ -79,10 +85,24 @@ class MethodCall(NamedTuple):
     on_progress: OnProgress | None
 
 
-class Methods:
-    """The methods of one facade."""
+def operation_durations() -> Histogram:
+    """How long the requests took that were answered, by method, own tool, and how they failed."""
+    return Histogram(
+        "mcp_discovery_mcp_operation_duration_seconds",
+        "Time to answer a request of MCP to the facade itself; error is empty where it succeeded.",
+        ("method", "tool", "error"),
+        buckets=_BUCKETS,
+        registry=None,
+    )
 
-    def __init__(self, tools: Iterable[McpTool], resources: Resources) -> None:
+
+class Methods:
+    """The methods of one facade; ``durations`` are :func:`operation_durations`."""
+
+    def __init__(
+        self, tools: Iterable[McpTool], resources: Resources, durations: Histogram
+    ) -> None:
+        self._durations = durations
         self._tools = {tool.name: tool for tool in tools}
         self._resources = resources
         self._modern: Mapping[str, _Handler] = {
@@ -110,7 +130,29 @@ class Methods:
     async def answer(
         self, rpc: RpcRequest, client: McpClient, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """The result of a request; raises :class:`JsonRpcError`."""
+        """The result of a request, which is timed and has a span; raises :class:`JsonRpcError`."""
+        began = time.monotonic()
+        error = "-32603"
+        with mcp_request("server", rpc.method, rpc.params, id=rpc.id) as span:
+            try:
+                result = await self._answer(rpc, client, on_progress)
+                error = "tool_error" if result.get("isError") is True else ""
+                mcp_result(span, result)
+                return result
+            except JsonRpcError as fault:
+                error = str(fault.code)
+                mcp_failure(span, fault.code, fault.message)
+                raise
+            finally:
+                known = rpc.method in self._legacy or rpc.method in self._modern
+                tool = rpc.params.get("name") if rpc.method == "tools/call" else ""
+                tool = tool if isinstance(tool, str) and tool in self._tools else ""
+                labels = rpc.method if known else "other", tool, error
+                self._durations.labels(*labels).observe(time.monotonic() - began)
+
+    async def _answer(
+        self, rpc: RpcRequest, client: McpClient, on_progress: OnProgress | None
+    ) -> dict[str, Any]:
         handler = (self._modern if client.modern else self._legacy).get(rpc.method)
         if handler is None:
             raise JsonRpcError(METHOD_NOT_FOUND, f"Method not found: {rpc.method[:100]!r}")

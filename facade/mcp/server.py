@@ -16,7 +16,7 @@ from mcp_discovery.facade.http.operation import needing
 from mcp_discovery.facade.http.problems import MAX_BODY_BYTES, ProblemError
 from mcp_discovery.facade.mcp.call_tool import CallTool, ToolCaller
 from mcp_discovery.facade.mcp.describe_tool import DescribeTool
-from mcp_discovery.facade.mcp.methods import Methods
+from mcp_discovery.facade.mcp.methods import Methods, operation_durations
 from mcp_discovery.facade.mcp.protocols import LegacyProtocol, ModernProtocol
 from mcp_discovery.facade.mcp.resources import Resources
 from mcp_discovery.facade.mcp.responses import Responder, Responses
@@ -60,6 +60,7 @@ class McpServer:
         self.options = options
         self.sessions = LegacySessions(most=options.mcp_sessions, idle=options.mcp_idle)
         self.responses = Responses(options)
+        self.durations = operation_durations()
         self.call_tool = None if caller is None else CallTool(caller)
 
     def serve_in(self, app: web.Application) -> None:
@@ -150,7 +151,7 @@ class McpService:
             tools.append(server.call_tool)
         resources = Resources(catalog, documents)
         self.subscriptions = Subscriptions(catalog)
-        responder = Responder(Methods(tools, resources), server.responses)
+        responder = Responder(Methods(tools, resources, server.durations), server.responses)
         self.legacy = LegacyProtocol(responder, server.sessions, self.subscriptions)
         self.modern = ModernProtocol(
             responder, resources, self.subscriptions, most=server.options.mcp_sessions

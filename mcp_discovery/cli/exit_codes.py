@@ -21,6 +21,8 @@ from mcp_discovery.errors import (
     StoreUnavailableError,
     UnknownToolError,
 )
+from mcp_discovery.telemetry import spans
+from mcp_discovery.telemetry.setup import telemetry
 
 DONE = 0
 FAILED = 1
@@ -65,13 +67,20 @@ def code_of(error: DiscoveryError) -> int:
             return FAILED
 
 
+async def _traced(work: Coroutine[Any, Any, int | None]) -> int | None:
+    """Does ``work``, in a span where the environment asks for telemetry."""
+    async with telemetry("mcp-discovery"):
+        with spans.span(" ".join(("mcp-discovery", *sys.argv[1:2]))):
+            return await work
+
+
 def run(work: Coroutine[Any, Any, int | None]) -> None:
     """Runs ``work``, which returns an exit code or ``None`` for 0.
 
     Ctrl-C cancels it, before it begins too. Raises :class:`typer.Exit`, and what ``work`` raises.
     """
     try:
-        code = asyncio.run(work)
+        code = asyncio.run(_traced(work))
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

@@ -18,6 +18,7 @@ from mcp_discovery.cli.exit_codes import INVALID_INPUT, PORT_IN_USE
 from mcp_discovery.cli.failures import ended_by
 from mcp_discovery.errors import InvalidInputError, raise_all
 from mcp_discovery.extras import require_extra
+from mcp_discovery.telemetry.setup import prepare, telemetry
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -309,6 +310,7 @@ def facade(
         "point in mcp_discovery.embedders. auto is wordllama where it is installed, none is none. "
         "Nothing is downloaded.",
     ),
+    otlp_endpoint: str | None = options.OTLP_ENDPOINT,
     config: str | None = options.CONFIG,
     json: bool = options.JSON_LOGS,
     log_level: str = options.LOG_LEVEL,
@@ -326,6 +328,7 @@ def facade(
 
     logs.start(log_level, json=json)
     service_links.warn(os.environ)
+    prepare(otlp_endpoint)
     settings = options_of(context.params)
     for text in unused_options.warned_of(context.params):
         log.warning("%s", text)
@@ -541,5 +544,9 @@ async def _serve(
     if life is None:
         require_free(host, port)
         _require_ops_port(host, settings)
-    async with open_store(url, given, holder=new_holder("facade")) as store, looking():
+    async with (
+        telemetry("mcp-discovery-facade"),
+        open_store(url, given, holder=new_holder("facade")) as store,
+        looking(),
+    ):
         return await run(store, host, port, options=settings, life=life)

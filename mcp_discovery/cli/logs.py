@@ -12,6 +12,7 @@ from mcp_discovery.cli.failures import text_of
 from mcp_discovery.cli.terminal import clean
 from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.health import rfc3339
+from mcp_discovery.telemetry.spans import ids
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -33,6 +34,8 @@ class _TextLines(logging.Formatter):
         line = f"{_moment(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
         if record.exc_info and (error := record.exc_info[1]) is not None:
             line += f": {text_of(error)}"
+        if (known := ids()) is not None:
+            line += f" (trace {known.trace})"
         # One event is one line: a line break in a message cannot forge another event.
         return clean(line.replace("\r", "\\r").replace("\n", "\\n"))
 
@@ -53,6 +56,8 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info and (error := record.exc_info[1]) is not None:
             event["exception"] = text_of(error)
+        if (known := ids()) is not None:
+            event |= {"trace_id": known.trace, "span_id": known.span}
         return orjson.dumps(event).decode()
 
 

@@ -190,6 +190,13 @@ FACADE_TOKEN_FILE: Any = typer.Option(
 JSON: Any = typer.Option(
     False, "--json", envvar="MCP_DISCOVERY_JSON", help="One JSON object a line."
 )
+OTLP_ENDPOINT: Any = typer.Option(
+    None,
+    metavar="URL",
+    help="Send traces, metrics and logs there over OTLP/HTTP, to a collector such as "
+    "http://127.0.0.1:4318; wants the extra otel. All else is set by OpenTelemetry's own variables "
+    "(OTEL_TRACES_SAMPLER, …), which turn it on, too.",
+)
 JSON_LOGS: Any = typer.Option(False, "--json", help="Log one JSON object a line instead of text.")
 LOG_LEVEL: Any = typer.Option("info", metavar="LEVEL", help="debug, info, warning or error.")
 #: Name, metavar and help of the options for the store's credentials.

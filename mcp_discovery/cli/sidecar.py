@@ -13,6 +13,7 @@ import typer
 
 from mcp_discovery.cli import options, service_links
 from mcp_discovery.errors import InvalidInputError, InvalidStoreURLError
+from mcp_discovery.telemetry.setup import prepare, telemetry
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -328,6 +329,7 @@ def sidecar(
         help="A value for them in the service's Meta; give it again for more.",
         rich_help_panel=_CONSUL,
     ),
+    otlp_endpoint: str | None = options.OTLP_ENDPOINT,
     config: str | None = options.CONFIG,
     json: bool = options.JSON_LOGS,
     log_level: str = options.LOG_LEVEL,
@@ -351,6 +353,7 @@ def sidecar(
 
     logs.start(log_level, json=json)
     service_links.warn(os.environ)
+    prepare(otlp_endpoint)
     settings = file_settings_of(context.params) or settings_of(context.params)
     require_no_embedded(store)
     given = store_options_of(context.params)
@@ -416,7 +419,7 @@ async def _run(
     from mcp_discovery.sidecar.run import run
     from mcp_discovery.sidecar.settings import SidecarSettings
 
-    async with open_store(url, given) as store:
+    async with telemetry("mcp-discovery-sidecar"), open_store(url, given) as store:
         if isinstance(settings, SidecarSettings):
             return await run(settings, store)
         from mcp_discovery.sidecar.run_file import run_file

@@ -45,6 +45,9 @@ from mcp_discovery.query.definition import NamedQuery
 from mcp_discovery.query.query import Query, query_of
 from mcp_discovery.query.question import Question
 from mcp_discovery.record import SERVER, is_label
+from mcp_discovery.telemetry import spans
+from mcp_discovery.telemetry.conventions import mcp_result
+from mcp_discovery.telemetry.setup import join_application
 
 if TYPE_CHECKING:
     from mcp_discovery.adapters.store import StoreOptions
@@ -183,6 +186,7 @@ class Discovery:
         if self._used:
             raise RuntimeError("a Discovery is used once; make another one")
         self._used = True
+        join_application()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._source.close)
@@ -238,7 +242,8 @@ class Discovery:
             raise InvalidInputError(
                 "connect() follows MCP servers; list agents with servers(kind=)"
             )
-        followed = await self._followed.follow(wanted)
+        with spans.span("connect to servers"):
+            followed = await self._followed.follow(wanted)
         found = [each for each in followed if self._pool.can_be_called(each)]
         if not eager:
             return found
@@ -278,7 +283,8 @@ class Discovery:
         wanted = _wanted(tags, filters)
         if isinstance(wanted, Query) and "status" not in filters:
             wanted = wanted.but(status="healthy")
-        return await self._source.servers(wanted)
+        with spans.span("find servers"):
+            return await self._source.servers(wanted)
 
     async def skills(self, tags: str | Iterable[str] | None = None, **filters: Any) -> list[Skill]:
         """The skills of these servers, by name and server; ``skill="refunds"`` gives those of the
@@ -380,9 +386,11 @@ class Discovery:
         servers = {server for _, server in callable_}
         if within != Query() and 0 < len(servers) <= _FEW:
             within = Query(name=servers)  # so that others of the same name are not in their way
+        with spans.span("find tools"):
+            hits = await self._source.find(question, within)
         found = [
             replace(tool, why=each.why)
-            for each in await self._source.find(question, within)
+            for each in hits
             if (tool := callable_.get((each.name, each.server))) is not None
         ]
         return found[:limit]
@@ -421,7 +429,14 @@ class Discovery:
         if isinstance(tool, Tool):
             name, server, digest = tool.own_name, server or tool.server, tool.digest or None
         request = ToolRequest(str(name), arguments, server, digest, timeout, key, on_progress, meta)
-        return await self._calls.make(request)
+        with spans.span(f"execute_tool {request.tool}") as span:
+            result = await self._calls.make(request)
+            if span.is_recorded:
+                span.set(
+                    {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": request.tool}
+                )
+                mcp_result(span, {"isError": result.is_error})
+            return result
 
     async def dispatch(
         self, tool_call: object, *, timeout: float | None = None, media: bool = False

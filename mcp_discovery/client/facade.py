@@ -48,6 +48,7 @@ from mcp_discovery.query.definition import NamedQuery
 from mcp_discovery.query.query import Query
 from mcp_discovery.query.question import Question
 from mcp_discovery.record import parse_moment
+from mcp_discovery.telemetry.conventions import http_answered, http_request
 
 log = logging.getLogger(__name__)
 
@@ -259,6 +260,23 @@ class FacadeSource(Source):
         **given: Any,
     ) -> httpx2.Response:
         url = self.name + path
+        with http_request(method, url) as span:
+            answer = await self._answered(method, url, headers, within, given)
+            http_answered(span, answer.status_code)
+        if answer.status_code == 404 and missing is not None:
+            raise missing
+        self._check(answer)
+        return answer
+
+    async def _answered(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        within: float,
+        given: dict[str, Any],
+    ) -> httpx2.Response:
+        """The answer, with another token where the first is refused."""
         given["timeout"] = httpx2.Timeout(self._http.timeout.connect, read=within, write=_ANSWER)
         try:
             async with asyncio.timeout(within):
@@ -276,9 +294,6 @@ class FacadeSource(Source):
             raise StoreUnavailableError(self.name, _why(error)) from error
         except TimeoutError as error:
             raise StoreUnavailableError(self.name, f"no answer within {within:g} s") from error
-        if answer.status_code == 404 and missing is not None:
-            raise missing
-        self._check(answer)
         return answer
 
     def _without_token(self, error: TokenError) -> StoreUnavailableError | StoreDeniedError:

@@ -36,6 +36,7 @@ from mcp_discovery.errors import InvalidInputError
 from mcp_discovery.glance import Glance, glance
 from mcp_discovery.instance import Instance
 from mcp_discovery.program import Program
+from mcp_discovery.telemetry import spans
 from mcp_discovery.tls_files import system_context
 from mcp_discovery.urls import wire_url
 
@@ -88,7 +89,9 @@ class SharedHttp(httpx2.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Sends ``request`` over a connection of the pool."""
+        """Sends ``request`` over a connection of the pool, with the context of its span."""
+        if spans.are_on():
+            spans.inject(request.headers)
         if request.url.scheme != "https":
             return await self._plain.handle_async_request(request)
         if self._secure is None:

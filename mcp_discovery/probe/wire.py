@@ -42,6 +42,7 @@ from mcp_discovery.probe.tls import (
     speaks_tls,
     wrong_name_sentence,
 )
+from mcp_discovery.telemetry import spans
 from mcp_discovery.urls import wire_url
 
 # The probe's own deadlines bound every exchange; aiohttp's default total of 300 s would cut
@@ -184,6 +185,8 @@ class HttpWire(Wire):
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         self.requests += 1
+        if spans.are_on():
+            spans.inject(headers := dict(headers))
         return self.session.request(
             method,
             wire_url(url),

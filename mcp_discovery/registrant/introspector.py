@@ -21,6 +21,7 @@ from mcp_discovery.probe import Introspection, Probe, ProbeError
 from mcp_discovery.probe.verdict import cannot_be_read
 from mcp_discovery.record import Record
 from mcp_discovery.registrant.tasks import alongside, guarded, is_set
+from mcp_discovery.telemetry import spans
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,8 @@ class Introspector:
 
     async def _refresh(self, probe: Probe, timeout: float) -> None:
         try:
-            found = await probe.refresh(timeout)
+            with spans.span("read what is offered"):
+                found = await probe.refresh(timeout)
         except ProbeError as failure:
             log.debug("%s answers, but cannot be read: %s", self.name, failure)
             self._failures += 1

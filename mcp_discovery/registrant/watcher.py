@@ -36,6 +36,7 @@ from mcp_discovery.probe.verdict import (
 )
 from mcp_discovery.registrant.arrival import Arrival, LocalPort
 from mcp_discovery.registrant.tasks import alongside, is_set
+from mcp_discovery.telemetry import spans
 
 log = logging.getLogger(__name__)
 
@@ -385,13 +386,19 @@ class Watcher:
         began = time.monotonic()
         self._checking = True
         try:
-            result = await self.check.run(
-                probe,
-                timeout=self.pace.timeout,
-                mcp_timeout=self._patience,
-                along=self.follow is not None or self.read is not None,
-                on_late=self._late,
-            )
+            with spans.span("probe") as span:
+                result = await self.check.run(
+                    probe,
+                    timeout=self.pace.timeout,
+                    mcp_timeout=self._patience,
+                    along=self.follow is not None or self.read is not None,
+                    on_late=self._late,
+                )
+                if span.is_recorded:
+                    if probe is not None:
+                        span.set({"server.address": probe.url.partition("?")[0]})
+                    if result.failed:
+                        span.fail(result.verdict.status.value, result.verdict.reason)
             if result.mcp is None or result.mcp.seconds is None:
                 return result
             self._latency = result.mcp.seconds

@@ -23,6 +23,8 @@ from mcp_discovery.mcp_messages import (
     result,
 )
 from mcp_discovery.stdio_child import ChildGoneError, Ending, StdioChild
+from mcp_discovery.telemetry import spans
+from mcp_discovery.telemetry.conventions import mcp_failure, mcp_request, mcp_result
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +174,26 @@ class ChildConnection:
         Cancels the request when it is cancelled itself. Raises :class:`JsonRpcError`, also where
         the process ends meanwhile.
         """
+        if not spans.are_on():
+            return await self._request(method, params, exchange)
+        with mcp_request("client", method, params, transport="pipe", below=True) as span:
+            carried: dict[str, Any] = {}
+            spans.inject(carried)
+            if carried:
+                meta = (params or {}).get("_meta")
+                known = meta if isinstance(meta, dict) else {}
+                params = {**(params or {}), "_meta": {**known, **carried}}
+            try:
+                result = await self._request(method, params, exchange)
+            except JsonRpcError as fault:
+                mcp_failure(span, fault.code, fault.message)
+                raise
+            mcp_result(span, result)
+            return result
+
+    async def _request(
+        self, method: str, params: Params | None, exchange: Exchange | None
+    ) -> dict[str, Any]:
         if self._ending is not None:
             raise self._gone()
         id = next(self._ids)

@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mcp_discovery.health import MOST_TOOLS, Load, ToolUse, most_used
+from mcp_discovery.mcp_messages import SESSION, VERSION, JsonRpcError
 from mcp_discovery.sidecar.metrics import Family, Histogram, Labels, Sample, family
 from mcp_discovery.sidecar.process_figures import ProcessFigures
+from mcp_discovery.telemetry.conventions import mcp_failure, mcp_request, mcp_result
 from mcp_discovery.usage_window import Window
 
 #: How many tools have figures of their own; the calls of all others are counted under one name.
@@ -138,13 +140,24 @@ class BridgeFigures:
         work: Awaitable[Mapping[str, Any]],
     ) -> Mapping[str, Any]:
         """The result that ``work`` gives of a request, which is counted, unless its ``headers`` say
-        that the sidecar itself made it. A tool's own error is one, too."""
+        that the sidecar itself made it, and has a span. A tool's own error is one, too."""
         if headers.get(_OWN) == self.own[_OWN]:
             return await work
         tool = (params or {}).get("name") if method == "tools/call" else None
-        with self.request(method, tool if isinstance(tool, str) else None) as counted:
-            result = await work
+        session, protocol = headers.get(SESSION), headers.get(VERSION)
+        with (
+            mcp_request(
+                "server", method, params, session=session, protocol=protocol, parent=headers
+            ) as span,
+            self.request(method, tool if isinstance(tool, str) else None) as counted,
+        ):
+            try:
+                result = await work
+            except JsonRpcError as fault:
+                mcp_failure(span, fault.code, fault.message)
+                raise
             counted.failed = result.get("isError") is True
+            mcp_result(span, result)
             return result
 
     def load(self) -> Load:

@@ -24,6 +24,7 @@ from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import ProblemError, problem_of
 from mcp_discovery.facade.http.tracing import request_id
 from mcp_discovery.record import Record
+from mcp_discovery.telemetry.spans import ids
 
 #: The trace id of W3C Trace Context.
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -87,7 +88,9 @@ class Recording:
             "operation": operation,
             "requestId": request_id() or "",
         }
-        if (trace := _TRACE.fullmatch(request.headers.get("traceparent", ""))) is not None:
+        if (known := ids()) is not None:
+            found["traceId"] = known.trace
+        elif (trace := _TRACE.fullmatch(request.headers.get("traceparent", ""))) is not None:
             found["traceId"] = trace[1]
         return found
 
