@@ -217,6 +217,8 @@ class IssuerLogin:
             "redirect_uri": redirect_uri,
             "code_verifier": verifier,
         }
+        if self.section.resource is not None:
+            form["resource"] = self.section.resource
         secret = self._secret.current()
         status, answer = await self._asked(form, secret)
         if answer.get("error") == "invalid_client" and self._secret.renewed() != secret:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
@@ -49,6 +49,9 @@ class StubIssuer:
         self.is_up = True
         self.requests: list[str] = []
         self.authorization: list[str | None] = []
+        #: Further members of its metadata, and what its token endpoint answers a form with.
+        self.metadata: dict[str, Any] = {}
+        self.exchange: Callable[[Mapping[str, str]], dict[str, Any]] = lambda form: {}
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requests.append(request.path)
@@ -57,7 +60,14 @@ class StubIssuer:
             return web.Response(status=503)
         match request.path:
             case "/.well-known/openid-configuration":
-                return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/jwks"})
+                found = {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
+                found["authorization_endpoint"] = f"{self.url}/authorize"
+                found["token_endpoint"] = f"{self.url}/token"
+                return web.json_response(found | self.metadata)
+            case "/token":
+                form = {name: str(value) for name, value in (await request.post()).items()}
+                answer = self.exchange(form)
+                return web.json_response(answer, status=400 if "error" in answer else 200)
             case "/jwks":
                 return web.Response(body=self.jwks())
         return web.Response(status=404)

@@ -1,7 +1,8 @@
 // oidc-provider, a certified OpenID Connect server: node oidc_provider.mjs FOLDER PORT JWKS [SECONDS]
 //
 // FOLDER has node_modules. `agent` gets JWTs by client credentials for any resource (RFC 8707), with
-// the role that its scope names; `mcp-discovery` is a public client whose users enter a code.
+// the role that its scope names; `mcp-discovery` is a public client whose users enter a code. `pages`
+// and `public-pages`, which has no secret, are clients of a facade's pages at any port of this machine.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
@@ -10,6 +11,15 @@ const [folder, port, jwks, ttl = "300"] = process.argv.slice(2);
 const { resolve } = createRequire(`${folder}/package.json`);
 const { Provider } = await import(pathToFileURL(resolve("oidc-provider")));
 
+const pages = {
+  application_type: "native", // RFC 8252, 7.3: at a loopback address any port will do
+  grant_types: ["authorization_code"],
+  redirect_uris: ["http://127.0.0.1/ui/login/idp/callback"],
+  post_logout_redirect_uris: ["http://127.0.0.1/ui/login"],
+  response_types: ["code"],
+  id_token_signed_response_alg: "ES256",
+  scope: "openid reader registrar",
+};
 const provider = new Provider(`http://127.0.0.1:${port}`, {
   jwks: JSON.parse(readFileSync(jwks)),
   cookies: { keys: ["a key of the tests"] },
@@ -34,7 +44,12 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
       id_token_signed_response_alg: "ES256",
       scope: "openid offline_access reader registrar",
     },
+    { ...pages, client_id: "pages", client_secret: "another secret of the tests" },
+    { ...pages, client_id: "public-pages", token_endpoint_auth_method: "none" },
   ],
+  claims: { openid: ["sub", "groups"] },
+  conformIdTokenClaims: false,
+  findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, groups: [`${id}s`] }) }),
   extraTokenClaims: (_, token) => ({ roles: (token.scope ?? "").split(" ").filter(Boolean) }),
   features: {
     clientCredentials: { enabled: true },

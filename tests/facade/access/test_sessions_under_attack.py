@@ -1,0 +1,222 @@
+"""Pages of other sites, and of other ports of the same host, against somebody who is signed in.
+
+To another port ``SameSite`` is no bound: a browser sends it the same cookies (RFC 6265, 8.5), and
+those of its requests with what its pages ask the facade for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from playwright.async_api import Browser, BrowserContext, Page
+
+from tests.browser import chromium
+from tests.facade.access.browser import cookie_name
+from tests.facade.access.tokens import TOKENS, bearer, guarded
+from tests.facade.harness import Client, leased
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+#: Another site, and another port of the facade's own host.
+ELSEWHERE = {"another site": "attacker.test", "another port": "127.0.0.1"}
+
+
+@dataclass
+class Victim:
+    """Somebody who is signed in, in a browser in which the attacker's page is open, too."""
+
+    browser: Browser
+    context: BrowserContext
+    ask: Client
+    port: int
+
+    async def page(self, host: str) -> Page:
+        """The attacker's page at ``host``."""
+        page = await self.context.new_page()
+        await page.goto(f"http://{host}:{self.port}/")
+        return page
+
+    async def does(self, host: str, script: str) -> Any:
+        """What the attacker's ``script`` comes to; ``"refused"`` where it raises."""
+        page = await self.page(host)
+        body = f"async (target) => {{ {script} }}"
+        tried = f"(target) => ({body})(target).catch(() => 'refused')"
+        try:
+            return await page.evaluate(tried, self.ask.url)
+        finally:
+            await page.close()
+
+    async def is_signed_in(self) -> bool:
+        """Whether the facade's own page says so."""
+        page = await self.context.new_page()
+        await page.goto(f"{self.ask.url}/ui/me")
+        found = "Known by" in await page.inner_text("body")
+        await page.close()
+        return found
+
+    async def ids(self) -> list[str]:
+        """What is in the list."""
+        return (await self.ask("GET", "/servers?status=all", headers=bearer("operator"))).ids
+
+
+async def sign_in(context: BrowserContext, url: str, role: str = "operator") -> None:
+    """As a person does it."""
+    page = await context.new_page()
+    await page.goto(f"{url}/ui/login")
+    await page.fill("input[name=token]", TOKENS[role])
+    await page.click("main button[type=submit]")
+    await page.goto(f"{url}/ui/me")
+    assert "Known by" in await page.inner_text("body")
+    await page.close()
+
+
+@asynccontextmanager
+async def attacked(folder: Path, **options: Any) -> AsyncIterator[Victim]:
+    async def blank(_: web.Request) -> web.Response:
+        return web.Response(text="<title>attack</title>", content_type="text/html")
+
+    site = web.Application()
+    site.router.add_get("/", blank)
+    runner = web.AppRunner(site)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    async with (
+        guarded(folder, **options) as ask,
+        chromium({"attacker.test": "127.0.0.1"}) as browser,
+    ):
+        made = await ask("POST", "/servers", leased("victim"), headers=bearer("operator"))
+        assert made.status == 201
+        context = await browser.new_context()
+        await sign_in(context, ask.url)
+        yield Victim(browser, context, ask, port)
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def victim(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Victim]:
+    async with attacked(tmp_path_factory.mktemp("attacked")) as found:
+        yield found
+
+
+CHANGES = {
+    "a form": """
+        const form = document.createElement('form'), frame = document.createElement('iframe');
+        frame.name = 'hidden'; form.target = 'hidden'; form.method = 'POST';
+        form.action = target + '/ui/logout'; document.body.append(frame, form);
+        const loaded = new Promise(done => { frame.onload = done });
+        form.submit(); await loaded;
+        return 'sent'""",
+    "a simple POST": """
+        await fetch(target + '/ui/logout', {method: 'POST', mode: 'no-cors',
+            credentials: 'include', body: new URLSearchParams({csrf: 'a.b'})});
+        return 'sent'""",
+    "a POST with a header": """
+        const reply = await fetch(target + '/servers', {method: 'POST', credentials: 'include',
+            headers: {'Content-Type': 'application/json', 'X-CSRF-Token': 'a.b'},
+            body: JSON.stringify({id: 'evil', name: 'evil', url: 'http://127.0.0.1:9/mcp'})});
+        return reply.status""",
+    "a DELETE": """
+        const reply = await fetch(target + '/servers/victim', {method: 'DELETE',
+            credentials: 'include'});
+        return reply.status""",
+    "a WebSocket": """
+        const socket = new WebSocket(target.replace('http', 'ws') + '/registry/stream');
+        return await new Promise(done => {
+            socket.onopen = () => done('open'); socket.onerror = () => done('refused') })""",
+    "a frame": """
+        const frame = document.createElement('iframe');
+        frame.src = target + '/ui/me';
+        const loaded = new Promise(done => { frame.onload = done });
+        document.body.append(frame); await loaded;
+        return frame.contentDocument?.body?.innerText ? 'read' : 'refused'""",
+    "a read": """
+        const reply = await fetch(target + '/whoami', {credentials: 'include'});
+        return await reply.text()""",
+    "a stream": """
+        const events = new EventSource(target + '/events', {withCredentials: true});
+        return await new Promise(done => {
+            events.onopen = () => done('open'); events.onerror = () => done('refused') })""",
+    "a script": """
+        const script = document.createElement('script');
+        script.src = target + '/whoami';
+        const over = new Promise(done => { script.onload = () => done('loaded');
+            script.onerror = () => done('refused') });
+        document.body.append(script);
+        return await over""",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("place", ELSEWHERE)
+async def test_it_neither_changes_nor_reads(victim: Victim, place: str, name: str) -> None:
+    assert await victim.does(ELSEWHERE[place], CHANGES[name]) in ("sent", "refused")
+    assert await victim.is_signed_in()
+    assert await victim.ids() == ["victim"]
+
+
+async def test_pages_that_may_ask_have_no_share_in_the_session(tmp_path: Path) -> None:
+    """Even with --cors-origin, or *: no answer allows a browser's credentials."""
+    async with attacked(tmp_path, cors_origins=("*",)) as victim:
+        for host in ELSEWHERE.values():
+            for name in ("a POST with a header", "a DELETE", "a WebSocket", "a read", "a stream"):
+                assert await victim.does(host, CHANGES[name]) == "refused", name
+            simple = await victim.does(host, CHANGES["a simple POST"])
+            assert simple == "sent"
+            assert await victim.is_signed_in()
+        assert await victim.ids() == ["victim"]
+
+
+async def test_nobody_is_signed_in_by_another_site(victim: Victim) -> None:
+    """Login CSRF: somebody would work under the attacker's name."""
+    script = f"""
+        const form = document.createElement('form');
+        form.method = 'POST'; form.action = target + '/ui/login';
+        for (const [name, value] of [['token', '{TOKENS["reader"]}'], ['csrf', 'a.b']]) {{
+            const field = document.createElement('input');
+            field.name = name; field.value = value; form.append(field); }}
+        document.body.append(form); form.submit();"""
+    context = await victim.browser.new_context()
+    for host in ELSEWHERE.values():
+        page = await context.new_page()
+        await page.goto(f"http://{host}:{victim.port}/")
+        async with page.expect_navigation():
+            await page.evaluate(f"(target) => {{ {script} }}", victim.ask.url)
+        assert "may not ask here" in await page.inner_text("body")
+    assert await context.cookies(victim.ask.url) == []
+    await context.close()
+
+
+async def test_a_link_from_another_site_brings_no_session(victim: Victim) -> None:
+    """What is opened from there is opened as by somebody who is not signed in, once."""
+    page = await victim.page("attacker.test")
+    async with page.expect_navigation():
+        await page.evaluate("target => { location = target + '/ui/me' }", victim.ask.url)
+    assert "Known by" not in await page.inner_text("body")
+    await page.reload()
+    await page.close()
+    assert await victim.is_signed_in()
+
+
+async def test_a_cookie_that_another_port_sets(victim: Victim) -> None:
+    """Session fixation: without TLS another port can set a cookie, and have it sent first. Somebody
+    is signed out then, and never somebody else."""
+    name, context = cookie_name(victim.ask.url), await victim.browser.new_context()
+    await sign_in(context, victim.ask.url, "reader")
+    cookies = {each["name"]: each["value"] for each in await context.cookies(victim.ask.url)}
+    theirs = cookies[name]
+    await context.close()
+    page = await victim.page("127.0.0.1")
+    await page.evaluate("text => { document.cookie = text }", f"{name}={theirs}; path=/ui")
+    await page.evaluate("text => { document.cookie = text }", f"{name}={theirs}; path=/")
+    page = await victim.context.new_page()
+    await page.goto(f"{victim.ask.url}/ui/me")
+    text = await page.inner_text("body")
+    assert "reader" not in text
+    assert page.url.startswith(f"{victim.ask.url}/ui/login")
