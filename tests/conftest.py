@@ -1,6 +1,9 @@
 """What every test may use: the shared real stores, and a loop without leftovers."""
 
+import gc
 import signal
+import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -18,6 +21,25 @@ pytest_plugins = ["tests.selection", "tests.stores.fixtures"]
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None, print_blob=True)
 settings.register_profile("fresh", database=None, deadline=None, print_blob=True)
 settings.load_profile("fixed")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lives to the end: no collection of garbage looks at it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_garbage() -> Iterator[None]:
+    """What a test leaves, such as a whole facade, is collected with its end: the garbage of some
+    hundred tests at once would stop the loop for seconds, amid some other test.
+
+    aiohttp remembers the applications of the last 1,024 handlers, whether they serve or not.
+    """
+    yield
+    if (remembered := sys.modules.get("aiohttp.web_app")) is not None:
+        remembered._cached_build_middleware.cache_clear()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

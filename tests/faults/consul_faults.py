@@ -20,7 +20,8 @@ async def _agent_away(
     environment: Environment, agent: ConsulAgent
 ) -> AsyncGenerator[list[str], None]:
     """Whoever uses ``agent`` is parted from the store until it serves again after the block."""
-    instances = [each.id for each in environment.instances if each.agent is agent]
+    listed = (*environment.instances, *environment.bridged)
+    instances = [each.id for each in listed if each.agent is agent]
     facades = [each.name for each in environment.facades if each.agent is agent]
     for id in instances:
         environment.history.note("parted", id)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +83,7 @@ class BridgedProcesses:
 
     id: str
     sidecar: Program
+    agent: ConsulAgent | None
 
     def children(self) -> list[psutil.Process]:
         """The processes of the server, zombies aside."""
@@ -123,6 +125,8 @@ class Environment:
         self.agents: list[ConsulAgent] = []
         self.instances: list[InstanceProcesses] = []
         self.bridged: list[BridgedProcesses] = []
+        #: Many are started at the same time, and each draws the number of its way to the store.
+        self._numbers = count()
         self.facades: list[FacadeProcess] = []
         #: Where its members are, when each has a network of its own.
         self.hosts: Sequence[Host] = ()
@@ -185,7 +189,7 @@ class Environment:
 
     async def start_instance(self, id: str, *, options: Sequence[str] = ()) -> InstanceProcesses:
         """Starts one more instance: an MCP server, and a sidecar for it."""
-        number = len(self.instances)
+        number = next(self._numbers)
         route = await self.route(number)
         server = McpServer(("-m", "tests.servers.odd"), self.folder)
         self._stack.push_async_callback(server.close)
@@ -214,10 +218,11 @@ class Environment:
 
     async def start_bridged(self, id: str) -> BridgedProcesses:
         """Starts one more instance: a sidecar that bridges to an MCP server over stdio."""
-        route = await self.route(len(self.instances) + len(self.bridged))
+        number = next(self._numbers)
+        route = await self.route(number)
         listens = ("--listen", f"{ports.LOOPBACK}:0", "--", str(GO / "go-sdk-memory"))
         sidecar = await self._sidecar(id, route, Clock(self.folder / f"clock-{id}"), listens)
-        bridged = BridgedProcesses(id, sidecar)
+        bridged = BridgedProcesses(id, sidecar, self.agent_of(number))
         self.bridged.append(bridged)
         await sidecar.start()
         await bridged.serves()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -19,7 +20,7 @@ from mcp_discovery.sidecar.bridge.bridge import Bridge
 from mcp_discovery.sidecar.bridge.serving import BridgeListener, McpEndpoint
 from mcp_discovery.sidecar.bridge.session_table import SessionLimits
 from mcp_discovery.sidecar.settings import SidecarSettings
-from tests.stores.waiting import until
+from tests.stores.waiting import NotYet, until
 
 COMMAND = (sys.executable, "-m", "tests.sidecar.bridge.many_sided_server")
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
@@ -33,20 +34,26 @@ class Bridged:
     url: str
     bridge: Bridge
     endpoint: McpEndpoint
+    #: What this process had started before: the stores that its tests share, for one.
+    others: frozenset[psutil.Process]
 
     def __len__(self) -> int:
         return len(self.endpoint.legacy.sessions)
 
     @property
     def processes(self) -> set[int]:
-        """The server's processes that run."""
-        return {each.pid for each in psutil.Process().children(recursive=True)}
+        """The server's processes that run, with what these started."""
+        own = [each for each in psutil.Process().children() if each not in self.others]
+        return {each.pid for top in own for each in (top, *_started_by(top))}
 
     async def until_processes(self, number: int, *, within: float = 20.0) -> None:
         """Waits until so many run."""
 
         async def found() -> bool:
-            return len(self.processes) == number
+            pids = self.processes
+            if len(pids) != number:
+                raise NotYet(", ".join(map(_command, sorted(pids))) or "none")
+            return True
 
         await until(found, timeout=within, what=f"{number} processes")
 
@@ -75,15 +82,29 @@ class Bridged:
         await until(ready, timeout=15, what="a process that can be asked")
 
 
+def _started_by(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
+def _command(pid: int) -> str:
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return f"{pid}, {process.status()}, {shlex.join(process.cmdline())!r}"
+    return f"{pid}, gone"
+
+
 @asynccontextmanager
 async def bridged(*command: str, **limits: Any) -> AsyncIterator[Bridged]:
     """A bridge to ``command``, by default the many-sided server, whose sessions have ``limits``."""
+    others = frozenset(psutil.Process().children())
     bridge = Bridge(Program(command=command or COMMAND, grace=2.0), "server")
     settings = SidecarSettings(command=command or COMMAND)
     listener = BridgeListener("127.0.0.1", 0, settings)
     async with bridge.running(), listener.listening():
         endpoint = listener.endpoints["/mcp"] = McpEndpoint(bridge, SessionLimits(**limits))
-        found = Bridged(listener.url("/mcp"), bridge, endpoint)
+        found = Bridged(listener.url("/mcp"), bridge, endpoint, others)
         await found.until_ready()
         try:
             yield found
