@@ -1,6 +1,7 @@
 """What every test may use: the shared real stores, and a loop without leftovers."""
 
 import gc
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,19 @@ def _leaves_no_garbage() -> Iterator[None]:
     if (remembered := sys.modules.get("aiohttp.web_app")) is not None:
         remembered._cached_build_middleware.cache_clear()
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that is run in this process logs to the standard error of its test, which is closed
+    with it."""
+    loggers = [logging.getLogger(each) for each in (None, "asyncio", "aiohttp.access")]
+    before = [(each, each.level, each.handlers[:]) for each in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        for added in [each for each in logger.handlers if each not in handlers]:
+            logger.removeHandler(added)
 
 
 @pytest.fixture(autouse=True)

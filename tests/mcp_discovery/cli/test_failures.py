@@ -88,7 +88,7 @@ class Ended:
 @pytest.fixture
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Callable[..., Ended]]:
+) -> Callable[..., Ended]:
     """Runs the console script's function in this process."""
     file = tmp_path / "servers.json"
     file.write_text('{"id": "one", "name": "one", "url": "http://127.0.0.1:9/mcp"}')
@@ -108,12 +108,7 @@ def run(
         said = capsys.readouterr()
         return Ended(int(ended.value.code or 0), said.out, said.err)
 
-    loggers = [logging.getLogger(each) for each in (None, "asyncio", "aiohttp.access")]
-    before = [(each, each.level, each.handlers[:]) for each in loggers]
-    yield ran
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+    return ran
 
 
 def _leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
