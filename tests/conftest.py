@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,10 @@ settings.register_profile("fixed", derandomize=True, database=None, deadline=Non
 settings.register_profile("fresh", database=None, deadline=None, print_blob=True)
 settings.load_profile("fixed")
 
+#: How many tests leave their garbage for one collection, and how many have ended.
+_COLLECTED_AFTER = 10
+_ENDED = count(1)
+
 
 def pytest_collection_finish() -> None:
     """What was imported and collected lives to the end: no collection of garbage looks at it."""
@@ -32,12 +37,14 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _leaves_no_garbage() -> Iterator[None]:
-    """What a test leaves, such as a whole facade, is collected with its end: the garbage of some
-    hundred tests at once would stop the loop for seconds, amid some other test.
+    """What tests leave, such as whole facades, is collected between two of them: the garbage of
+    some hundred at once would stop the loop for seconds, amid some other test.
 
     aiohttp remembers the applications of the last 1,024 handlers, whether they serve or not.
     """
     yield
+    if next(_ENDED) % _COLLECTED_AFTER:
+        return
     if (remembered := sys.modules.get("aiohttp.web_app")) is not None:
         remembered._cached_build_middleware.cache_clear()
     gc.collect()
