@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
 
-from tests.faults.environment import Environment
+from tests.faults.environment import BridgedProcesses, Environment, InstanceProcesses
 from tests.faults.faults import LASTS, a_facade, an_instance, fault, seen_within
 from tests.stores import ConsulAgent, ConsulServer
 from tests.stores.waiting import until
@@ -20,7 +20,10 @@ async def _agent_away(
     environment: Environment, agent: ConsulAgent
 ) -> AsyncGenerator[list[str], None]:
     """Whoever uses ``agent`` is parted from the store until it serves again after the block."""
-    listed = (*environment.instances, *environment.bridged)
+    listed: list[InstanceProcesses | BridgedProcesses] = [
+        *environment.instances,
+        *environment.bridged,
+    ]
     instances = [each.id for each in listed if each.agent is agent]
     facades = [each.name for each in environment.facades if each.agent is agent]
     for id in instances:
