@@ -105,6 +105,8 @@ from mcp_discovery.facade.usage.usage import (
     UNREADABLE,
     Usage,
 )
+from mcp_discovery.facade.webhooks import handlers as webhook_operations
+from mcp_discovery.facade.webhooks.serving import serve_webhooks
 from mcp_discovery.facade.websocket import sockets as stream
 from mcp_discovery.facade.websocket.sockets import SOCKETS
 from mcp_discovery.query.corpus import Corpus
@@ -151,6 +153,7 @@ OPERATIONS = tuple(
         audit_page,
         topology_page,
         topology,
+        webhook_operations,
     )
     for operation in module.OPERATIONS
 )
@@ -265,6 +268,8 @@ def create_app(
         app[HISTORY] = past
         app.cleanup_ctx.append(past.recorder.running)  # as the audit
         metrics.add(HistoryFigures(past.recorder))
+    if options.webhooks is not None:
+        serve_webhooks(app, options, catalog, missed, audit, tls, metrics)
     if meaning is not None:
         app[MEANING] = meaning
     app[LARGE_BODIES] = LargeBodies()

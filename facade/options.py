@@ -86,6 +86,9 @@ class FacadeOptions:
     :mod:`mcp_discovery.facade.access.writes`. With ``ops_port`` health and metrics are on that
     port of ``ops_host`` (where the facade listens itself, if it is ``None``), without TLS.
 
+    ``webhooks`` is a file of receivers that are told what changes in the list, followed; see
+    :mod:`mcp_discovery.facade.webhooks`.
+
     ``semantic`` is the model that ranks what is searched for by its meaning, besides its words:
     ``none``, ``auto`` (the command's) or its name; see
     :func:`mcp_discovery.query.embedding.chosen`.
@@ -157,6 +160,7 @@ class FacadeOptions:
     mcp_sessions: int = 10_000
     mcp_idle: float = 1800.0
     semantic: str = "none"
+    webhooks: str | None = None
 
     @property
     def addresses(self) -> AddressPolicy:

@@ -38,7 +38,8 @@ GROUPS: Mapping[str, str] = {
     "usage": "What clients tell of the servers they used.",
     "documents": "Capability documents by their digest.",
     "audit": "What happened, and by whom.",
-    "platform": "The paths under which a platform asks; answers are those of the plain paths.",
+    "webhooks": "Receivers that are told what changes, and what was sent to them.",
+    "platform": "The list, its tools and the audit as a platform's management API has them.",
     "ecosystem": "What other programs read.",
     "mcp-registry": "The MCP registry API, server cards and the AI catalog, as hosts read them; "
     'unknown query parameters are ignored, and errors below `/v0.1` are `{"error"}`.',

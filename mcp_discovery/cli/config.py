@@ -64,16 +64,22 @@ def schema(
         "--gateway-credentials",
         help="Of the file of facade --gateway-credentials instead.",
     ),
+    webhooks: bool = typer.Option(
+        False, "--webhooks", help="Of the file of facade --webhooks instead."
+    ),
 ) -> None:
     """Print the JSON Schema of configuration files, for editors and pipelines."""
     from mcp_discovery.facade.access import auth_file
     from mcp_discovery.facade.gateway import credentials
+    from mcp_discovery.facade.webhooks import receivers
 
     found = settings_file.schema(ROLES)
     if auth:
         found = auth_file.schema()
     if gateway_credentials:
         found = credentials.schema()
+    if webhooks:
+        found = receivers.schema()
     say_json(found, indent=True)
 
 
@@ -86,6 +92,8 @@ def _check(file: str, *, show: bool) -> tuple[list[str], list[Exception]]:
         keys = content.keys() if isinstance(content, dict) else ()
         if _is_auth_file(keys):
             return _check_auth_file(file)
+        if "receivers" in keys:
+            return _check_webhooks(file)
         if (entries := entries_in(content)) is not None:
             return _check_host_file(file, entries)
         if isinstance(content, list) or _SERVER_FILE_KEYS.intersection(keys):
@@ -200,6 +208,14 @@ def _check_auth_file(file: str) -> tuple[list[str], list[Exception]]:
     if missing := [each.issuer for each in found.issuers if not each.audience]:
         fine += f", with --public-url: there is no audience for {', '.join(missing)}"
     return [fine], []
+
+
+def _check_webhooks(file: str) -> tuple[list[str], list[Exception]]:
+    from mcp_discovery.facade.webhooks.receivers import follow
+    from mcp_discovery.plural import counted
+
+    found = follow(file).current().by_name
+    return [f"{file}: webhooks ({counted(len(found), 'receiver')}): fine"], []
 
 
 def _check_host_file(file: str, entries: Mapping[str, Any]) -> tuple[list[str], list[Exception]]:

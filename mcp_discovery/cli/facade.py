@@ -302,6 +302,12 @@ def facade(
         metavar="BYTES",
         help="The largest answer that call_tool takes from a server, in bytes, unpacked: 64 MiB.",
     ),
+    webhooks: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="YAML file of receivers that are told what changes in the list, and of alarms, in "
+        "signed requests; followed. What waits for them survives a restart in --audit-store.",
+    ),
     semantic: str = typer.Option(
         "auto",
         metavar="auto|none|MODEL",
@@ -450,6 +456,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         mcp_call_tool=parameters["mcp_call_tool"],
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
         semantic=parameters["semantic"],
+        webhooks=parameters["webhooks"],
     )
 
 

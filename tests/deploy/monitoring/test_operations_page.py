@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mcp_discovery.cli.main import command_line
 from mcp_discovery.errors import StoreFault
 from tests.deploy.monitoring.files import PAGE, ROOT, alerts, expressions, rules
+from tests.facade.webhooks.receiving import webhooks_file
 from tests.programs import facade, running
 from tests.stores import ports
 
@@ -70,7 +71,10 @@ async def read(url: str) -> str:
 async def test_every_metric_is_documented_and_every_documented_one_exists(tmp_path: Path) -> None:
     port = ports.draw()
     health = f"http://127.0.0.1:{port.number}"
-    recording = {"MCP_DISCOVERY_AUDIT": str(tmp_path / "audit.jsonl")}
+    recording = {
+        "MCP_DISCOVERY_AUDIT": str(tmp_path / "audit.jsonl"),
+        "MCP_DISCOVERY_WEBHOOKS": webhooks_file(tmp_path, chat={"url": "http://127.0.0.1:9/"}),
+    }
     async with facade(tmp_path, "embedded:", **recording) as asked:
         given = ("--store", asked.url, "--id", "shop-1", "--health-port", str(port.number))
         command = ("--", sys.executable, "-m", "tests.sidecar.bridge.stdio_server")

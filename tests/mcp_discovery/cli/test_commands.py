@@ -101,6 +101,7 @@ async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
         "export",
         "import",
         "audit",
+        "webhooks",
         "login",
         "logout",
         "whoami",

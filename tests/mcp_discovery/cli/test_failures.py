@@ -48,6 +48,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "audit tail": (),
     "audit verify": ("FILE",),
     "audit head": ("FILE",),
+    "webhooks list": (),
+    "webhooks test": ("one",),
+    "webhooks redeliver": ("one", "id"),
     "login": (),
     "logout": (),
     "whoami": (),
@@ -74,7 +77,7 @@ CLIENTS = (
         "export",
         "import",
     ),
-    *("audit list", "audit tail"),
+    *("audit list", "audit tail", "webhooks list", "webhooks test", "webhooks redeliver"),
 )
 
 
