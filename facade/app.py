@@ -76,6 +76,7 @@ from mcp_discovery.facade.pages import audit as audit_page
 from mcp_discovery.facade.pages import login, me, site
 from mcp_discovery.facade.pages import status as status_page
 from mcp_discovery.facade.pages import topology as topology_page
+from mcp_discovery.facade.pages import tools as tools_page
 from mcp_discovery.facade.queries import handlers as named_queries
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS
 from mcp_discovery.facade.registration import handlers as registering
@@ -97,7 +98,7 @@ from mcp_discovery.facade.state import FACADE, Facade
 from mcp_discovery.facade.status import handlers as status
 from mcp_discovery.facade.status.ops import OPS, ops_app
 from mcp_discovery.facade.tools import handlers as tools
-from mcp_discovery.facade.tools import platform_tools
+from mcp_discovery.facade.tools import platform_tools, token_counts
 from mcp_discovery.facade.topology import topology
 from mcp_discovery.facade.usage import outcomes
 from mcp_discovery.facade.usage.usage import (
@@ -123,6 +124,7 @@ OPERATIONS = tuple(
         servers,
         tools,
         platform_tools,
+        token_counts,
         connections,
         named_queries,
         registration,
@@ -154,6 +156,7 @@ OPERATIONS = tuple(
         topology_page,
         topology,
         webhook_operations,
+        tools_page,
     )
     for operation in module.OPERATIONS
 )

@@ -7,7 +7,7 @@ of its request. Links are relative to the page, so that a proxy may put a prefix
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -56,6 +56,7 @@ class Link:
 
 
 NAVIGATION = (
+    Link("tools", "Tools", "ui/tools"),
     Link("topology", "Topology", "ui/topology", "admin"),
     Link("audit", "Audit", "ui/audit", "admin"),
     Link("status", "Status", "ui/status"),
@@ -230,7 +231,7 @@ def page_operation(
     handler: Callable[[web.Request], Any],
     *,
     needs: Need,
-    parameters: tuple[Parameter, ...] = (),
+    parameters: tuple[Parameter | Callable[[], Iterable[Parameter]], ...] = (),
     errors: tuple[int, ...] = (),
     lenient: bool = True,
 ) -> Operation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 #: Controls but tab and line feed, invisible and bidirectional format characters (Unicode TR 36,
@@ -20,3 +21,8 @@ _HIDDEN = re.compile(
 def visible(text: object) -> str:
     """``text``, with what could hide or disguise a part of it written as ``\\u{…}``."""
     return _HIDDEN.sub(lambda found: f"\\u{{{ord(found[0]):X}}}", str(text))
+
+
+def visible_json(text: str) -> str:
+    """JSON that says the same as ``text``, with those characters escaped in its strings."""
+    return _HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)

@@ -77,6 +77,12 @@ class Ranking(Generic[K]):
         """The score as a part, from 0 to 1, of the greatest that a text could have."""
         return min(1.0, self.score(key) / self._ceiling)
 
+    @property
+    def taken_for(self) -> Mapping[str, str]:
+        """What words of the question, which are nowhere, were taken for: given → meant."""
+        words = self.question.words
+        return {words[number].shown: meant for number, meant in self._meant.items()}
+
     def why(self, key: K) -> str:
         """Why it was found: ``matched: weather, forecast (name); 2 of 3 words``."""
         hit = self._hits.get(key, 0)

@@ -59,6 +59,7 @@ BODIES: Mapping[str, Callable[[Scene, Random], Any]] = {
             "facets": [{"field": each} for each in ("type", "tags", "capabilities", "health")]
         },
     },
+    "/tokens": lambda scene, chance: {"texts": [chance.choice(scene.words)]},
     "/connections/{id}/outcome": lambda scene, chance: _outcome(scene, chance),
     "/servers/{id}/outcome": lambda scene, chance: _outcome(scene, chance),
     "/outcomes": lambda scene, chance: {
