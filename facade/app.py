@@ -75,8 +75,8 @@ from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.pages import audit as audit_page
 from mcp_discovery.facade.pages import login, me, site
 from mcp_discovery.facade.pages import status as status_page
-from mcp_discovery.facade.pages import topology as topology_page
 from mcp_discovery.facade.pages import tools as tools_page
+from mcp_discovery.facade.pages import topology as topology_page
 from mcp_discovery.facade.queries import handlers as named_queries
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS
 from mcp_discovery.facade.registration import handlers as registering
