@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
@@ -135,7 +136,10 @@ async def history_of(
     spans, now = await _watched(history), utcnow()
     known, changes = await _changes(request, history, name, of)
     first = spans[0].began if spans else None
-    day, month = (availability(changes, spans, now - back, now) for back in (DAY, MONTH))
+    day, month = [
+        await asyncio.to_thread(availability, changes, spans, now - back, now)
+        for back in (DAY, MONTH)
+    ]
     wanted = [
         each
         for each in reversed(changes)
@@ -183,20 +187,21 @@ async def documents_of(
     raises as :func:`history_of` does."""
     history = await _of(request, documents=True)
     known, changes = await _changes(request, history, name, of)
+    versions = _by_digest(changes)
+    states = {digest: having[-1].state for digest, having in versions.items()}
+    keys = {digest: state.document for digest, state in states.items() if state is not None}
+    kept = await _reading(history.store.kept(keys.values()))
     found: list[DocumentVersion] = []
-    for digest, having in _by_digest(changes).items():
+    for digest, having in versions.items():
         untils = [each.until for each in having]
         last = None if None in untils else max(filter(None, untils))
-        state = having[-1].state
-        assert state is not None
-        kept = await _reading(history.seen.document(state, caller_of(request).rights))
         found.append(
             DocumentVersion(
                 digest,
                 tuple(dict.fromkeys(each.version for each in having)),
                 *(min(each.at for each in having), last),
                 tuple(sorted({each.id for each in having})),
-                kept is not None,
+                keys[digest] in kept,
             )
         )
     found.sort(key=lambda each: (each.first_seen, each.digest), reverse=True)
@@ -212,12 +217,12 @@ async def diff_of(
     _, changes = await _changes(request, history, name, of)
     known = _by_digest(changes)
     if older is None:
-        order = list(known)
-        place = order.index(newer) if newer in known else -1
-        if place == 0:
+        offered = [digest for digest, _ in groupby(filter(None, (c.digest for c in changes)))]
+        places = [n for n, digest in enumerate(offered) if digest == newer]
+        if places == [0]:
             detail = f"{newer} is the first document of {name!r} that is known; give with=DIGEST"
             raise ProblemError(404, "document-not-found", detail, digest=newer)
-        older = order[place - 1] if place > 0 else ""
+        older = offered[places[-1] - 1] if places else ""
     both = []
     for digest in (older, newer):
         state = known[digest][-1].state if digest in known else None
@@ -243,6 +248,8 @@ async def _of(request: web.Request, *, documents: bool = False) -> History:
     # Of what is seen in part, documents tell what.
     documents |= not caller_of(request).rights.sees_all
     await found.recorder.caught_up(_SETTLE, documents=documents)
+    if (why := found.recorder.never_written) is not None:
+        raise _unavailable(why)
     return found
 
 
@@ -250,8 +257,12 @@ async def _reading(reading: Awaitable[T]) -> T:
     try:
         return await reading
     except AuditLogError as error:
-        detail = f"the history cannot be read now: {error}; try again soon"
-        raise ProblemError(503, "history-unavailable", detail) from error
+        raise _unavailable(str(error)) from error
+
+
+def _unavailable(why: str) -> ProblemError:
+    detail = f"the history cannot be read now: {why}; try again soon"
+    return ProblemError(503, "history-unavailable", detail)
 
 
 async def _watched(history: History) -> list[Watched]:

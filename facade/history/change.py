@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from mcp_discovery.adapters.view import Entry
-from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.facade.documents.documents import document_of
 from mcp_discovery.record import Capabilities, Endpoint, Record
 
@@ -18,6 +17,8 @@ ANYWHERE = Endpoint(transport="streamable-http", url="http://localhost/mcp")
 
 #: What the key of a document begins with that has nothing but names.
 _NAMES = "names:"
+#: What stands before the key of a document that was lost, where its names are kept.
+LOST = "lost:"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -137,11 +138,6 @@ def key_of(capabilities: Capabilities) -> str:
     if capabilities.digest is not None:
         return capabilities.digest
     return _NAMES + document_of(capabilities).digest
-
-
-def named_only(key: str, document: CapabilityDocument) -> bool:
-    """Whether under ``key`` nothing but names is kept: ``document`` has none, or it was lost."""
-    return document.digest != key
 
 
 def record_of(state: State) -> Record:

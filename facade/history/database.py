@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import (
@@ -23,12 +23,11 @@ from sqlalchemy import table as make_table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mcp_discovery.facade.access.audit.migrations import bring_up
-from mcp_discovery.facade.history.change import Period, Span, State, StateChange
+from mcp_discovery.facade.history.change import LOST, Period, Span, State, StateChange
 from mcp_discovery.facade.history.store import LEAD, MOST_READ, STORED, HistoryBounds, Lead, Of
-from mcp_discovery.facade.http.pauses import sliced
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Executable, TableClause
+    from sqlalchemy import ColumnElement, Executable, Select, TableClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from mcp_discovery.facade.access.audit.database import DatabaseLog
@@ -77,6 +76,8 @@ _DOCUMENTS = make_table(
 )
 #: How many rows are removed at once: whoever records waits meanwhile.
 _AT_ONCE = 2000
+#: How many are read at once.
+_READ_AT_ONCE = 500
 
 
 class StoredHistory:
@@ -108,9 +109,7 @@ class StoredHistory:
     async def listed(self) -> Mapping[str, Period]:
         """See :meth:`HistoryStore.listed`."""
         found = select(*_PERIOD).where(_PERIODS.c.until.is_(None))
-        async with self._log.reading() as connection:
-            rows = (await connection.execute(found)).all()
-        return {row.instance: _period(row) async for row in sliced(rows)}
+        return {each.instance: each for each in await self._read(found)}
 
     async def write(self, watcher: str, changes: Sequence[StateChange], span: Span) -> bool:
         """See :meth:`HistoryStore.write`."""
@@ -155,7 +154,8 @@ class StoredHistory:
         async with self._log.writing() as connection:
             await connection.execute(delete(_SPANS).where(_SPANS.c.ended < before))
             used = select(_PERIODS.c.document)
-            await connection.execute(delete(_DOCUMENTS).where(_DOCUMENTS.c.digest.not_in(used)))
+            own = func.replace(_DOCUMENTS.c.digest, LOST, "")
+            await connection.execute(delete(_DOCUMENTS).where(own.not_in(used)))
             newest = select(_DOCUMENTS.c.digest, _DOCUMENTS.c.size).order_by(_DOCUMENTS.c.at.desc())
             size, over = 0, []
             for digest, bytes_ in (await connection.execute(newest)).all():
@@ -208,15 +208,21 @@ class StoredHistory:
             .order_by(table.at.desc())
             .limit(MOST_READ)
         )
-        async with self._log.reading() as connection:
-            rows = (await connection.execute(found)).all()
-        return [_period(row) async for row in sliced(rows[::-1])]
+        return (await self._read(found))[::-1]
 
-    async def has(self, key: str) -> bool:
-        """See :meth:`HistoryStore.has`."""
-        found = select(_DOCUMENTS.c.at).where(_DOCUMENTS.c.digest == key)
+    async def _read(self, which: Select[Any]) -> list[Period]:
+        """Periods, a few at a time: there may be many."""
+        found: list[Period] = []
         async with self._log.reading() as connection:
-            return (await connection.execute(found)).scalar() is not None
+            async for rows in (await connection.stream(which)).partitions(_READ_AT_ONCE):
+                found += map(_period, rows)
+        return found
+
+    async def kept(self, keys: Collection[str]) -> set[str]:
+        """See :meth:`HistoryStore.kept`."""
+        found = select(_DOCUMENTS.c.digest).where(_DOCUMENTS.c.digest.in_(keys))
+        async with self._log.reading() as connection:
+            return set((await connection.execute(found)).scalars())
 
     async def put(self, key: str, content: bytes, now: int) -> None:
         """See :meth:`HistoryStore.put`."""

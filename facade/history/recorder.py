@@ -25,7 +25,7 @@ from mcp_discovery.adapters.view import View
 from mcp_discovery.errors import DiscoveryError, DocumentNotFoundError, InvalidDocumentError
 from mcp_discovery.facade.access.audit.journal import AuditLogError
 from mcp_discovery.facade.documents.documents import document_of
-from mcp_discovery.facade.history.change import Span, State, StateChange, key_of, micros
+from mcp_discovery.facade.history.change import LOST, Span, State, StateChange, key_of, micros
 from mcp_discovery.facade.history.store import HistoryStore
 from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.health import Status, utcnow
@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which changes lie there, to be written with what comes meanwhile; and those after
 #: which it is written that the list is still watched.
-_LINGER, _BEAT = 0.25, 5.0
+_LINGER, _BEAT = 0.5, 5.0
 #: How many changes are written at once, and wait in memory, at most.
-_GROUP, _MOST = 1000, 20_000
+_GROUP, _MOST = 250, 20_000
 #: Seconds until a store that is away is tried again, at first and at most.
 _RETRY, _LONGEST_RETRY = 0.25, 5.0
 #: Seconds at most that are left to what waits when the facade ends.
@@ -106,6 +106,11 @@ class Recorder:
     def is_away(self) -> bool:
         """Whether it cannot be written now."""
         return self.trouble is not None
+
+    @property
+    def never_written(self) -> str | None:
+        """Why it could not be written so far; ``None`` where it could."""
+        return None if self._tried else self.trouble
 
     async def caught_up(self, seconds: float, *, documents: bool) -> None:
         """Waits, for so long at most, until all is written that came before, and with
@@ -303,12 +308,14 @@ class Recorder:
                     await self._idle.wait()
 
     async def _keep(self, key: str, capabilities: Capabilities) -> None:
-        if await self.store.has(key):
+        if await self.store.kept((key,)):
             return
         document = document_of(capabilities)
         if key == capabilities.digest:
-            with suppress(DocumentNotFoundError, InvalidDocumentError):
+            try:
                 document = await self._catalog.document(key)
+            except (DocumentNotFoundError, InvalidDocumentError):
+                key = LOST + key
         content = await asyncio.to_thread(document.compressed)
         await self.store.put(key, content, micros(utcnow()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -74,8 +74,8 @@ class HistoryStore(Protocol):
     async def periods(self, of: Of, key: str, since: int, until: int) -> Sequence[Period]:
         """The latest :data:`MOST_READ` that fall into that time, oldest first."""
 
-    async def has(self, key: str) -> bool:
-        """Whether the document is kept."""
+    async def kept(self, keys: Collection[str]) -> set[str]:
+        """Those of the documents that are kept."""
 
     async def put(self, key: str, content: bytes, now: int) -> None:
         """Keeps a document, compressed with gzip."""
@@ -169,9 +169,9 @@ class MemoryStore:
         found.sort(key=lambda each: each.at)
         return found[-MOST_READ:]
 
-    async def has(self, key: str) -> bool:
-        """See :meth:`HistoryStore.has`."""
-        return key in self._documents
+    async def kept(self, keys: Collection[str]) -> set[str]:
+        """See :meth:`HistoryStore.kept`."""
+        return {key for key in keys if key in self._documents}
 
     async def put(self, key: str, content: bytes, now: int) -> None:
         """See :meth:`HistoryStore.put`."""

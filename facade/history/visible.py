@@ -21,7 +21,7 @@ from mcp_discovery.document import CapabilityDocument
 from mcp_discovery.errors import InvalidDocumentError
 from mcp_discovery.facade.access.rights import Grant, Rights
 from mcp_discovery.facade.access.trimming import trim
-from mcp_discovery.facade.history.change import Period, State, moment_of, named_only, record_of
+from mcp_discovery.facade.history.change import LOST, Period, State, moment_of, record_of
 from mcp_discovery.facade.history.store import HistoryStore
 from mcp_discovery.facade.http.pauses import sliced
 
@@ -89,15 +89,14 @@ class Seen:
                 seen.append((each, shown))
         instances = groupby(seen, key=lambda pair: pair[0].instance)
         async for _, of_one in sliced(instances):
-            found += _merged(list(of_one))
-        found.sort(key=attrgetter("at", "id"))
-        return found
+            found += await _merged(list(of_one))
+        return await asyncio.to_thread(sorted, found, key=attrgetter("at", "id"))
 
     async def document(self, state: State, rights: Rights) -> CapabilityDocument | None:
         """What a caller sees of what an instance offered that was so; ``None`` where that is not
         kept."""
         document = await self._read(state.document)
-        if document is None or named_only(state.document, document):
+        if document is None or document.digest != state.digest:  # nothing but names
             return None
         grants = self._grants(state, rights)
         return trim(document, grants) if grants else document
@@ -117,7 +116,8 @@ class Seen:
                 return None
             trimmed = await asyncio.to_thread(trim, document, grants)
             offers = any(trimmed.names().values())
-            self._digests[key] = _digest_of(state, document, trimmed) if offers else None
+            whole = document.digest == state.digest  # or nothing but names is known of it
+            self._digests[key] = (trimmed.digest if whole else "") if offers else None
         digest = self._digests[key]
         return None if digest is None else _Seen(state, digest or None)
 
@@ -132,7 +132,7 @@ class Seen:
     async def _read(self, key: str) -> CapabilityDocument | None:
         if (known := self._documents.get(key)) is not None:
             return known
-        content = await self._store.document(key)
+        content = await self._store.document(key) or await self._store.document(LOST + key)
         if content is None:
             return None
         try:
@@ -144,12 +144,7 @@ class Seen:
         return document
 
 
-def _digest_of(state: State, document: CapabilityDocument, trimmed: CapabilityDocument) -> str:
-    """Empty where it has nothing but names."""
-    return "" if named_only(state.document, document) else trimmed.digest
-
-
-def _merged(periods: Sequence[tuple[Period, _Seen]]) -> list[ShownChange]:
+async def _merged(periods: Sequence[tuple[Period, _Seen]]) -> list[ShownChange]:
     """Of one instance: without what took no millisecond, and equal ones joined."""
     kept = [
         each
@@ -158,7 +153,7 @@ def _merged(periods: Sequence[tuple[Period, _Seen]]) -> list[ShownChange]:
     ]
     found: list[ShownChange] = []
     before: tuple[Period, _Seen] | None = None
-    for each in kept:
+    async for each in sliced(kept):
         period, seen = each
         connected = before is not None and _whole(before[0].until) == _whole(period.at)
         if before is not None and connected and _alike(before[1], seen):
