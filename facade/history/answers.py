@@ -266,11 +266,14 @@ def _unavailable(why: str) -> ProblemError:
 
 
 async def _watched(history: History) -> list[Watched]:
-    """When the list was watched; the last time lasts where it is written still."""
+    """When the list was watched; the last time lasts where it still is, be it by another facade."""
     spans = await _reading(history.store.spans())
     found = [Watched(moment_of(each.began), moment_of(each.ended)) for each in spans]
     ended = found[-1].ended if found else None
-    if ended is not None and (utcnow() - ended).total_seconds() < LEAD:
+    if ended is None:
+        return found
+    lately = not history.recorder.is_stale and (utcnow() - ended).total_seconds() < LEAD
+    if history.recorder.is_writing or lately:
         found[-1] = Watched(found[-1].began, None)
     return found
 

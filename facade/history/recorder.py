@@ -108,6 +108,16 @@ class Recorder:
         return self.trouble is not None
 
     @property
+    def is_writing(self) -> bool:
+        """Whether this one watches, and no other has to."""
+        return self._span is not None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it does not know what happens to the list."""
+        return self._catalog.view.stale_since is not None
+
+    @property
     def never_written(self) -> str | None:
         """Why it could not be written so far; ``None`` where it could."""
         return None if self._tried else self.trouble

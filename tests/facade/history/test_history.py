@@ -13,6 +13,7 @@ from mcp_discovery.facade.access.audit.settings import AuditSettings
 from mcp_discovery.health import Health, Status
 from tests.facade.harness import served
 from tests.facade.history.past import Registered, a_moment, changes, registered, tools
+from tests.stores.waiting import until
 
 
 async def test_every_change_is_told(kept: AuditSettings | None) -> None:
@@ -142,6 +143,27 @@ async def test_a_facade_that_was_off_says_so(settings: AuditSettings) -> None:
             told = (await ask("GET", f"/servers/shop/history?at={middle}")).json
             assert told["unwatched"] == [gap]
             assert {each["status"] for each in told["instances"]} == {"healthy"}
+
+
+async def test_a_stale_list_is_not_watched(settings: AuditSettings) -> None:
+    store = EmbeddedStore()
+    async with served(store, audit=settings) as ask:
+        await registered(store, "shop-1")
+        assert len(await changes(ask, "shop")) == 1
+        await store.close()
+        path = "/servers/shop/history"
+
+        async def is_told() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = (await ask("GET", "/servers/shop/history")).json[
+                "unwatched"
+            ]
+            return found
+
+        [gap] = await until(is_told, timeout=10, what="that nobody watches any more")
+        stale = (await ask("GET", "/servers")).json["staleSince"]
+        assert (gap["from"], "to" in gap) == (stale, False)
+        told = (await ask("GET", f"{path}?at={stale}")).json
+        assert (told["unwatched"], told["status"]) == ([gap], "healthy")
 
 
 async def test_documents_and_how_they_differ(kept: AuditSettings | None) -> None:
