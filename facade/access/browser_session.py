@@ -14,7 +14,7 @@ import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -67,10 +67,10 @@ class SignedIn(NamedTuple):
 class BrowserSession:
     """One: by a ``token`` or by who ``signed_in`` at an issuer. ``id`` is secret, too."""
 
-    id: str
+    id: str = field(repr=False)
     began: float
     ends_at: float
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     signed_in: SignedIn | None = None
 
     @classmethod

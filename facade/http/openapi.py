@@ -235,8 +235,8 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     }
     for status in _errors(operation):
         responses[str(status)] = (
-            _problem(status, "application/json")
-            if operation.json_rpc
+            _problem(status, **others)
+            if (others := _other_errors(operation))
             else {"$ref": f"#/components/responses/Problem{status}"}
         )
     described["responses"] = dict(sorted(responses.items()))
@@ -256,7 +256,14 @@ def _answer(operation: Operation, status: int, shape: Shape, schemas: _Schemas) 
     return answer
 
 
-def _problem(status: int, *others: str) -> dict[str, Any]:
+def _other_errors(operation: Operation) -> dict[str, str]:
+    """What an error may be instead of a problem document: media type → type of its content."""
+    if operation.json_rpc:
+        return {"application/json": "object"}
+    return {"text/html": "string"} if operation.media == "text/html" else {}
+
+
+def _problem(status: int, **others: str) -> dict[str, Any]:
     """A problem document, which may be inside of something of the ``others`` instead."""
     more = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
     names = (*_EVERYWHERE, *more.get(status, ()))
@@ -265,7 +272,7 @@ def _problem(status: int, *others: str) -> dict[str, Any]:
         "description": HTTPStatus(status).phrase,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
         "content": {"application/problem+json": {"schema": schema}}
-        | {media: {"schema": {"type": "object"}} for media in others},
+        | {media: {"schema": {"type": kind}} for media, kind in others.items()},
     }
 
 

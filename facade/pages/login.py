@@ -21,7 +21,7 @@ from mcp_discovery.facade.access.browser_session import (
     new_id,
     session_of,
 )
-from mcp_discovery.facade.access.caller import refusal_of
+from mcp_discovery.facade.access.caller import caller_of, refusal_of
 from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.access.quotas import QUOTAS
 from mcp_discovery.facade.access.refused_credentials import IssuerAwayError, UntrustedTokenError
@@ -72,8 +72,21 @@ def _sealing(request: web.Request) -> tuple[FileAuthentication, SealingKeys]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """The form to sign in with, for people."""
-    return _form(request, onward(request.query.get("next")))
+    """The form to sign in with, for people.
+
+    Who comes from a page of another site is led back first, once: the browser has sent no cookie
+    with that (SameSite=Strict), and sends it then, if somebody is signed in.
+    """
+    authentication, _ = _sealing(request)
+    next = onward(request.query.get("next"))
+    if (
+        "next" in request.query
+        and request.headers.get("Sec-Fetch-Site") == "cross-site"
+        and caller_of(request).is_anonymous
+        and not authentication.sessions.has_cookie(request)
+    ):
+        return _leading_on(request, "going_on.html", "One moment", _relative(request, next))
+    return _form(request, next)
 
 
 def _form(
@@ -93,6 +106,8 @@ def _form(
         next=next,
         problem=problem,
     )
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, 15.5.2
     authentication.sessions.begin_login(request, response, {**begun, "id": id}, keys)
     if session_of(request) is None and authentication.sessions.has_cookie(request):
         authentication.sessions.forget(request, response)  # it counts no more
@@ -207,7 +222,7 @@ async def from_issuer(request: web.Request) -> web.Response:
         return _form(request, next, 503, f"{error}.")
     lifetime = authentication.policy.file.sessions.lifetime
     session = BrowserSession.new(lifetime, signed_in=signed_in)
-    response = _leading_on(request, "signed_in.html", "Signed in", _relative(request, next))
+    response = _leading_on(request, "going_on.html", "Signed in", _relative(request, next))
     _begin(request, response, session)
     return response
 

@@ -11,6 +11,7 @@ from mcp_discovery.facade.access import tokens
 from mcp_discovery.facade.access.authentication import AUTHENTICATION
 from mcp_discovery.facade.access.browser_session import BrowserSession, session_of
 from mcp_discovery.facade.access.caller import Caller, caller_of, refusal_of
+from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.access.rights import PARTS, VERBS, Grant, Rights, Verb
 from mcp_discovery.facade.access.tokens import TokenEntry
 from mcp_discovery.facade.http.pauses import sliced
@@ -75,6 +76,8 @@ async def me(request: web.Request) -> web.Response:
     if (refusal := refusal_of(request)) is not None:
         raise refusal
     caller, session = caller_of(request), session_of(request)
+    if caller.is_anonymous and not caller.rights.verbs:
+        raise request.app[CHALLENGES].unauthenticated(request, "read")
     names = [] if caller.is_anonymous else await _names(request, caller.subject)
     ends = caller.expires_at
     return page(

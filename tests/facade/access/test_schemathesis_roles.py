@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,10 @@ def test_what_is_hidden_is_answered_as_what_is_not_there(operation: Operation, l
     for role in ROLES:
         answers = []
         for word in (HIDDEN, "ghost"):
-            values = ASKED | dict.fromkeys(("id", "name", "serverName"), word)
-            values["identifier"] = f"urn:air:local:mcp:{word}"
-            path = operation.path.format_map(values | {"digest": "0" * 64})
+            values = dict.fromkeys(re.findall(r"{(\w+)}", operation.path), word)
+            values |= ASKED | dict.fromkeys(("id", "name", "serverName"), word)
+            values |= {"identifier": f"urn:air:local:mcp:{word}", "digest": "0" * 64}
+            path = operation.path.format_map(values)
             reply = requests.request(
                 operation.method,
                 line.url + path,

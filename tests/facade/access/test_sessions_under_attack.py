@@ -193,15 +193,27 @@ async def test_nobody_is_signed_in_by_another_site(victim: Victim) -> None:
     await context.close()
 
 
-async def test_a_link_from_another_site_brings_no_session(victim: Victim) -> None:
-    """What is opened from there is opened as by somebody who is not signed in, once."""
+async def test_a_link_from_another_site_leads_through_the_facade(victim: Victim) -> None:
+    """The browser sends no session with that; the facade asks once more by a page of its own."""
     page = await victim.page("attacker.test")
-    async with page.expect_navigation():
-        await page.evaluate("target => { location = target + '/ui/me' }", victim.ask.url)
-    assert "Known by" not in await page.inner_text("body")
-    await page.reload()
-    await page.close()
-    assert await victim.is_signed_in()
+    statuses: list[tuple[int, str]] = []
+    page.on("response", lambda each: statuses.append((each.status, each.url)))
+    await page.evaluate("target => { location = target + '/ui/me' }", victim.ask.url)
+    await page.get_by_text("Known by").wait_for()
+    form = f"{victim.ask.url}/ui/login?next=%2Fui%2Fme"
+    first = [each for each in statuses if "/static/" not in each[1]][:3]
+    assert first == [
+        (303, f"{victim.ask.url}/ui/me"),
+        (200, form),
+        (200, f"{victim.ask.url}/ui/me"),
+    ]
+    context = await victim.browser.new_context()
+    page = await context.new_page()
+    await page.goto(f"http://attacker.test:{victim.port}/")
+    await page.evaluate("target => { location = target + '/ui/me' }", victim.ask.url)
+    await page.get_by_text("With a token").wait_for()
+    assert page.url == form
+    await context.close()
 
 
 async def test_a_cookie_that_another_port_sets(victim: Victim) -> None:
