@@ -74,6 +74,8 @@ from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
 from mcp_discovery.facade.pages import audit as audit_page
 from mcp_discovery.facade.pages import login, me, site
+from mcp_discovery.facade.pages import server as server_page
+from mcp_discovery.facade.pages import servers as servers_page
 from mcp_discovery.facade.pages import status as status_page
 from mcp_discovery.facade.pages import tools as tools_page
 from mcp_discovery.facade.pages import topology as topology_page
@@ -151,6 +153,8 @@ OPERATIONS = tuple(
         site,
         login,
         me,
+        servers_page,
+        server_page,
         status_page,
         audit_page,
         topology_page,

@@ -1,6 +1,6 @@
 """This facade as an ARD publisher: its manifest, and the ways in which it is found.
 
-Section 5.1 of ARD v0.91: ``/.well-known/ard.json``, ``rel="ard"`` and ``Agentmap:``.
+Section 5.1 of ARD v0.91: ``/.well-known/ard.json``, ``Agentmap:``, and ``rel="ard"`` of each page.
 """
 
 from __future__ import annotations
@@ -42,14 +42,6 @@ async def robots(request: web.Request) -> web.Response:
     return web.Response(text=f"User-agent: *\nDisallow:\n\nAgentmap: {base}{WELL_KNOWN}\n")
 
 
-async def home(request: web.Request) -> web.Response:
-    """Leads people to the description of the API, and consumers of ARD to the manifest."""
-    base = parts_of(request)[REGISTRY_INDEX].addresses.base(request)
-    # Relative: whoever reaches the facade below a path stays there.
-    headers = {"Location": "docs", "Link": f'<{base}{WELL_KNOWN}>; rel="ard"'}
-    return web.Response(status=302, headers=headers)
-
-
 _GROUP = "ard"
 OPERATIONS = (
     Operation(
@@ -72,5 +64,4 @@ OPERATIONS = (
         lenient=True,
         needs="open",
     ),
-    Operation("GET", "/", home, _GROUP, answers={302: None}, lenient=True, needs="open"),
 )

@@ -56,6 +56,7 @@ class Link:
 
 
 NAVIGATION = (
+    Link("servers", "Servers", ""),
     Link("tools", "Tools", "ui/tools"),
     Link("topology", "Topology", "ui/topology", "admin"),
     Link("audit", "Audit", "ui/audit", "admin"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -122,8 +123,13 @@ _PARSED: LRUCache[str, ServerQuery] = LRUCache(1024)
 _MAX_CACHED = 1024
 
 
-def read_query(request: web.Request) -> ServerQuery:
-    """The request in a query string; raises :class:`ProblemError` (400) for a bad one."""
+def read_query(request: web.Request, **defaults: Iterable[str]) -> ServerQuery:
+    """The request in a query string; raises :class:`ProblemError` (400) for a bad one.
+
+    ``defaults`` are the values of filters that it does not name, where they are not the table's.
+    """
+    if defaults:
+        return _read(request, **defaults)
     text = request.rel_url.raw_query_string
     try:
         return _PARSED[text]
@@ -134,8 +140,8 @@ def read_query(request: web.Request) -> ServerQuery:
     return parsed
 
 
-def _read(request: web.Request) -> ServerQuery:
-    query = parse(request)
+def _read(request: web.Request, **defaults: Iterable[str]) -> ServerQuery:
+    query = parse(request, **defaults)
     question = read_question(request, query)
     sort = _sort(request, searching=question is not None)
     text = question.text if question is not None else None

@@ -83,9 +83,9 @@ def export(
     everything = params == [("status", "all")] and not for_hosts
 
     async def work() -> None:
-        from mcp_discovery.cli.export_to_hosts import mcp_json, vscode
         from mcp_discovery.cli.facade_connection import every_entry, facade_api, get
         from mcp_discovery.cli.hints import hints
+        from mcp_discovery.host_exports import mcp_json, vscode
 
         async with facade_api(facade, facade_token, facade_token_file, timeout=60) as api:
             entries = [] if everything else (await get(api, "/servers", params))["servers"]

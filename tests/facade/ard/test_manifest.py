@@ -113,12 +113,11 @@ async def test_the_three_ways_to_the_manifest(ask: Client) -> None:
     lines = robots.body.decode().splitlines()
     assert f"Agentmap: {there}" in lines
     assert "Disallow:" in lines, "everything may be read"
-    home = await ask("GET", "/", allow_redirects=False)
-    assert home.status == 302
-    assert home.headers["Link"] == f'<{there}>; rel="ard"'
-    page = await ask("GET", "/")
-    assert page.status == 200
-    assert b'<link rel="ard" href=".well-known/ard.json">' in page.body
+    for path, link in (("/", "./.well-known/ard.json"), ("/docs", ".well-known/ard.json")):
+        page = await ask("GET", path)
+        assert page.status == 200
+        assert f'<link rel="ard" href="{link}">'.encode() in page.body
+    assert (await ask("GET", "/")).headers["Link"] == f'<{there}>; rel="ard"'
 
 
 async def test_below_a_public_url_and_under_its_domain() -> None:

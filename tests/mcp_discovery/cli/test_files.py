@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_discovery.cli.export import registration_body
-from mcp_discovery.cli.export_to_hosts import mcp_json, vscode
+from mcp_discovery.host_exports import mcp_json, vscode
 from mcp_discovery.host_files import records
 from tests.mcp_discovery.cli.cluster import Cluster
 from tests.programs import AskedFacade, Ended, command, facade

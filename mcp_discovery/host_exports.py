@@ -17,8 +17,19 @@ def mcp_json(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any],
     ``via`` is an address with ``{name}`` in it that stands for those of instances. A bearer token
     is named as an environment variable, ``${NAME_TOKEN}``, which hosts fill in.
     """
-    servers, notes = _by_name(entries, via, lambda name: f"{name.upper().replace('-', '_')}_TOKEN")
+    servers, notes = _by_name(entries, via, token_variable)
     return {"mcpServers": servers}, notes
+
+
+def cursor(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:
+    """The same as Cursor spells it (https://cursor.com/docs/context/mcp): ``${env:NAME_TOKEN}``."""
+    servers, notes = _by_name(entries, via, lambda name: f"env:{token_variable(name)}")
+    return {"mcpServers": servers}, notes
+
+
+def token_variable(name: str) -> str:
+    """The environment variable that stands for the token of the server called ``name``."""
+    return f"{name.upper().replace('-', '_')}_TOKEN"
 
 
 def vscode(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:
