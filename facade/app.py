@@ -27,6 +27,7 @@ from mcp_discovery.facade.access.audit.recorded_store import recorded
 from mcp_discovery.facade.access.auth_file import Policy, follow
 from mcp_discovery.facade.access.authentication import AUTHENTICATION, FileAuthentication
 from mcp_discovery.facade.access.browser_session import BrowserSessions, sign_session
+from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.challenge import CHALLENGES, Challenges
 from mcp_discovery.facade.access.front_door import FacadeDoor
 from mcp_discovery.facade.access.gate import Gate, NoAuthentication
@@ -40,6 +41,8 @@ from mcp_discovery.facade.access.visibility import Visibility
 from mcp_discovery.facade.access.writes import ReadOnlyHosts, refused_verbs
 from mcp_discovery.facade.ard import manifest as ard_manifest
 from mcp_discovery.facade.ard import registry as ard_registry
+from mcp_discovery.facade.ask import handlers as asked
+from mcp_discovery.facade.ask.asking import ASKING, Asking, configured_providers
 from mcp_discovery.facade.connections import (
     exports,
     registration,
@@ -140,6 +143,7 @@ OPERATIONS = tuple(
         stream,
         exchange,
         gateway,
+        asked,
         status,
         outcomes,
         prometheus_sd,
@@ -204,7 +208,8 @@ def create_app(
     tls = trusting(options.server_ca)
     credentials = _server_credentials(options)
     calls: ToolCaller | None = None
-    if options.mcp_call_tool:
+    providers = configured_providers(options)
+    if options.mcp_call_tool or providers:
         calls = caller or ClientCaller(
             catalog,
             usage,
@@ -212,7 +217,10 @@ def create_app(
             max_answer_bytes=options.mcp_max_answer_bytes,
             credentials=credentials,
         )
-    mcp = McpServer(options, calls)
+    asking = None
+    if calls is not None and providers:
+        asking = Asking(options, providers, calls, partial(_scopes_of, policy))
+    mcp = McpServer(options, calls if options.mcp_call_tool else None)
     queries = NamedQueries(store)
     model = chosen(options.semantic)
     meaning = None if model is None else Meaning(model)
@@ -236,7 +244,7 @@ def create_app(
     quotas = quotas_of(options, None if policy is None else policy.current)
     metrics = Metrics(
         catalog,
-        _figures(visibility, leased, posted, mcp, listed, shared_names, passing, quotas),
+        _figures(visibility, leased, posted, mcp, listed, shared_names, passing, quotas, asking),
         tally=tally,
         version=installed_version(),
         missed=missed,
@@ -297,6 +305,9 @@ def create_app(
     app.router.register_resource(NeedlessSlashes(app.router, options.public_url))
     if isinstance(calls, ClientCaller):
         app.cleanup_ctx.append(calls.running)
+    if asking is not None:
+        app[ASKING] = asking
+        app.cleanup_ctx.append(asking.running)
     if options.gateway:
         app[GATEWAY] = passing
         app.cleanup_ctx.append(passing.running)
@@ -316,6 +327,7 @@ def _figures(
     shared_names: SharedNames,
     passing: McpGateway,
     quotas: Quotas | None,
+    asking: Asking | None,
 ) -> dict[str, tuple[str, Callable[[], int]]]:
     """Metrics by their names: what each tells, and its value now."""
     total = visibility.total
@@ -340,6 +352,10 @@ def _figures(
         "astray": ("Servers that are not at their listed address.", lambda: listed.astray),
         "shared_names": ("Names that more than one server has.", lambda: len(shared_names)),
         "gateway_requests": ("Requests that the gateway passes on.", lambda: len(passing)),
+        "questions": (
+            "Questions to a model that are being answered.",
+            lambda: 0 if asking is None else len(asking),
+        ),
         "gateway_sockets": ("WebSockets of MCP clients.", lambda: len(passing.sockets)),
         "limits_store_away": (
             "1 while the common count of requests cannot be reached.",
@@ -358,6 +374,7 @@ def _reshape(request: web.Request, response: web.StreamResponse) -> None:
     reshape_error(request, response)
     ard_registry.reshape_error(request, response)
     reshape_refusal(request, response)
+    asked.reshape_ask_error(request, response)
     site.reshape_problem(request, response)
 
 
@@ -402,6 +419,13 @@ def _guard(
 def _server_credentials(options: FacadeOptions) -> Callable[[], KnownCredentials] | None:
     file = options.gateway_credentials
     return None if file is None else follow_credentials(file).current
+
+
+def _scopes_of(policy: FollowedFiles[Policy] | None, caller: Caller) -> list[str]:
+    """The scopes of a caller's roles; without a file the verbs that it has."""
+    if policy is None:
+        return sorted(caller.rights.verbs)
+    return policy.current().scopes_of(caller.roles)
 
 
 def _has_strangers(options: FacadeOptions, policy: FollowedFiles[Policy] | None) -> bool:

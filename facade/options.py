@@ -89,6 +89,12 @@ class FacadeOptions:
     ``webhooks`` is a file of receivers that are told what changes in the list, followed; see
     :mod:`mcp_discovery.facade.webhooks`.
 
+    ``ask`` says whether questions are answered: ``on``, ``off``, or ``auto``, which is on where
+    there is a model's key in the environment and nobody is a stranger (``auth``, or loopback
+    alone). ``ask_provider`` is who is asked unless a question says otherwise, ``ask_model`` which
+    model of a provider (``anthropic=claude-…``); ``ask_max_turns`` and ``ask_max_tokens``
+    (numbers) and ``ask_timeout`` bound one question. See :mod:`mcp_discovery.facade.ask`.
+
     ``semantic`` is the model that ranks what is searched for by its meaning, besides its words:
     ``none``, ``auto`` (the command's) or its name; see
     :func:`mcp_discovery.query.embedding.chosen`.
@@ -161,6 +167,12 @@ class FacadeOptions:
     mcp_idle: float = 1800.0
     semantic: str = "none"
     webhooks: str | None = None
+    ask: str = "auto"
+    ask_provider: str = "auto"
+    ask_model: tuple[str, ...] = ()
+    ask_max_turns: int = 12
+    ask_max_tokens: int = 50_000
+    ask_timeout: float = 120.0
 
     @property
     def addresses(self) -> AddressPolicy:

@@ -225,6 +225,10 @@ class Policy:
         self._refused = refused or {}
         self._rights: LRUCache[tuple[frozenset[str], frozenset[str]], Rights] = LRUCache(_ROLE_SETS)
 
+    def scopes_of(self, roles: Iterable[str]) -> list[str]:
+        """The scopes that ``roles`` have, sorted."""
+        return sorted({each for role in roles for each in self.file.roles.get(role, ())})
+
     def rights(self, roles: Iterable[str], scopes: Iterable[str] = ()) -> Rights:
         """What ``roles``, and ``scopes`` besides, grant; those that are not known grant nothing."""
         key = frozenset(roles), frozenset(scopes)

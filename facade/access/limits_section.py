@@ -19,9 +19,9 @@ from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.section import Section
 from mcp_discovery.nearest import nearest
 
-#: What is counted over time. ``heartbeats`` are those of registrations, ``refusals`` the requests
-#: of an address whose credential is not valid.
-Counted: TypeAlias = Literal["reads", "writes", "calls", "heartbeats", "refusals"]
+#: What is counted over time. ``questions`` are those to a model, ``heartbeats`` those of
+#: registrations, ``refusals`` the requests of an address whose credential is not valid.
+Counted: TypeAlias = Literal["reads", "writes", "calls", "questions", "heartbeats", "refusals"]
 #: What says that there is no limit.
 UNLIMITED: Final = "unlimited"
 #: The longest window, in seconds: nobody waits for a budget of longer than a day.
@@ -93,18 +93,24 @@ _Seconds = Annotated[
 ]
 
 
+#: How many questions, if nothing is said of them.
+_QUESTIONS: Final = Rate(parse_many("60/minute")[0])
+
+
 class CallerLimits(Section, arbitrary_types_allowed=True):
     """How much a caller may ask for.
 
-    ``reads``, ``writes``, ``calls`` (of tools, and requests through the gateway), ``heartbeats``
-    and ``refusals`` are rates, ``streams`` how many may be open at once at one facade, ``entries``
-    how many registered instances may be the caller's; ``least_ttl`` and ``most_ttl`` bound the TTL
-    of its registrations, in seconds.
+    ``reads``, ``writes``, ``calls`` (of tools, and requests through the gateway), ``questions`` (to
+    a model, which cost money: 60 in a minute unless something is said), ``heartbeats`` and
+    ``refusals`` are rates, ``streams`` how many may be open at once at one facade, ``entries`` how
+    many registered instances may be the caller's; ``least_ttl`` and ``most_ttl`` bound the TTL of
+    its registrations, in seconds.
     """
 
     reads: _AnyRate = None
     writes: _AnyRate = None
     calls: _AnyRate = None
+    questions: _AnyRate = Field(default_factory=lambda: _QUESTIONS)
     heartbeats: _AnyRate = None
     refusals: _AnyRate = None
     streams: _AnyNumber = None
@@ -121,7 +127,7 @@ class CallerLimits(Section, arbitrary_types_allowed=True):
     @cached_property
     def is_unlimited(self) -> bool:
         """Whether no request is limited by these, nor any stream."""
-        limited = (*get_args(Counted), "streams")
+        limited = {*get_args(Counted), "streams"} - {"questions"}  # which are counted apart
         return all(getattr(self, each) is None for each in limited)
 
 

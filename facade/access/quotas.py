@@ -59,6 +59,7 @@ _WORDS: Final[dict[str, str]] = {
     "reads": "requests that read",
     "writes": "requests that change the list",
     "calls": "calls",
+    "questions": "questions",
     "heartbeats": "heartbeats",
     "refusals": "requests with a credential that is not valid",
 }

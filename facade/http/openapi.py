@@ -30,6 +30,7 @@ GROUPS: Mapping[str, str] = {
     "discovery": "Finding servers that are alive.",
     "history": "What became of servers, and of what they offered.",
     "tools": "Tools, across all servers that offer them.",
+    "ask": 'Questions that a model answers with these tools; errors are `{"error"}`.',
     "registration": "Changing the list.",
     "queries": "What is asked by name: kept in the store for all facades, with fall-backs.",
     "connections": "The same servers as connections, with load balancing and health checks.",

@@ -7,29 +7,39 @@ its own SDK, which is imported when it is used), ``toolbox`` (where tools are fo
 ``agent`` (the loop, and its bounds).
 """
 
-from mcp_discovery.ask.agent import Answer, AskLimits, answer
-from mcp_discovery.ask.model import (
-    AskError,
-    AskLimitError,
-    Model,
-    ModelError,
-    ModelRefusedError,
-    TokenUsage,
-    Turn,
-)
-from mcp_discovery.ask.providers import (
-    NO_KEY,
-    PROVIDERS,
-    Provider,
-    choose,
-    configured,
-    provider_named,
-)
-from mcp_discovery.ask.steps import Step
-from mcp_discovery.ask.toolbox import DiscoveryToolbox, Toolbox
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcp_discovery.ask.agent import Answer, AskLimits, answer
+    from mcp_discovery.ask.model import (
+        AskError,
+        AskLimitError,
+        Model,
+        ModelError,
+        ModelRefusedError,
+        TokenUsage,
+        Turn,
+    )
+    from mcp_discovery.ask.providers import PROVIDERS, choose
+    from mcp_discovery.ask.steps import Step
+    from mcp_discovery.ask.toolbox import DiscoveryToolbox, Toolbox
+
+_MODULES = {
+    "agent": ("Answer", "AskLimits", "answer"),
+    "model": (
+        *("AskError", "AskLimitError", "Model", "ModelError", "ModelRefusedError"),
+        *("TokenUsage", "Turn"),
+    ),
+    "providers": ("PROVIDERS", "choose"),
+    "steps": ("Step",),
+    "toolbox": ("DiscoveryToolbox", "Toolbox"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "NO_KEY",
     "PROVIDERS",
     "Answer",
     "AskError",
@@ -39,13 +49,17 @@ __all__ = [
     "Model",
     "ModelError",
     "ModelRefusedError",
-    "Provider",
     "Step",
     "TokenUsage",
     "Toolbox",
     "Turn",
     "answer",
     "choose",
-    "configured",
-    "provider_named",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The agent imports the MCP SDK; a facade that is asked nothing must not pay for it.
+    if name in _MODULE_OF:
+        return getattr(import_module(f"mcp_discovery.ask.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

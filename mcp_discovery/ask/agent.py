@@ -13,6 +13,7 @@ from typing import Any, Final
 from mcp.shared.exceptions import MCPError
 
 from mcp_discovery.ask.model import (
+    LONGEST_QUESTION,
     AskLimitError,
     Model,
     ModelError,
@@ -46,8 +47,6 @@ from mcp_discovery.client.tool import Tool
 from mcp_discovery.errors import DiscoveryError, InvalidInputError
 from mcp_discovery.plural import counted
 
-#: The longest question, in characters.
-LONGEST_QUESTION: Final = 32_000
 #: How much of a result a step shows, in characters.
 _SHOWN = 2_000
 #: The shortest pause before a turn is tried again, and the longest, in seconds.

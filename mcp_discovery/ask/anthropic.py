@@ -7,6 +7,7 @@ from ``ANTHROPIC_BASE_URL``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -33,7 +34,8 @@ _OLD = ("claude-2", "claude-3", "claude-instant")
 @asynccontextmanager
 async def client() -> AsyncIterator[AnthropicClient]:
     """The SDK's client. The agent retries itself, by one rule for all models."""
-    async with AsyncAnthropic(max_retries=0) as opened:
+    # In a thread: it reads the CAs of this machine.
+    async with await asyncio.to_thread(AsyncAnthropic, max_retries=0) as opened:
         yield AnthropicClient(opened)
 
 

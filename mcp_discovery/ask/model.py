@@ -6,12 +6,16 @@ import email.utils
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from mcp_discovery.client.formats import Format
 from mcp_discovery.errors import DiscoveryError
 from mcp_discovery.secrets import without_tokens
 
+if TYPE_CHECKING:
+    from mcp_discovery.client.formats import Format
+
+#: The longest question, in characters.
+LONGEST_QUESTION = 32_000
 #: Is awaited with each piece of the text that a model says.
 OnText: TypeAlias = Callable[[str], Awaitable[None]]
 #: Why a model stopped: it said all; it said as much as it was allowed to; its API, or it itself,

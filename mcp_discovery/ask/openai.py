@@ -8,6 +8,7 @@ takes its address from ``OPENAI_BASE_URL``.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,7 +29,8 @@ _DEFERS_FROM = (5, 4)
 @asynccontextmanager
 async def client() -> AsyncIterator[OpenAIClient]:
     """The SDK's client. The agent retries itself, by one rule for all models."""
-    async with AsyncOpenAI(max_retries=0) as opened:
+    # In a thread: it reads the CAs of this machine.
+    async with await asyncio.to_thread(AsyncOpenAI, max_retries=0) as opened:
         yield OpenAIClient(opened)
 
 

@@ -46,7 +46,8 @@ class Provider:
     def client(self) -> AbstractAsyncContextManager[Client]:
         """Its SDK's client, with the key and the address that the SDK takes from the environment.
 
-        Raises :class:`MissingExtraError` where the SDK is not installed.
+        It imports the SDK, which may take a second. Raises :class:`MissingExtraError` where it is
+        not installed.
         """
         try:
             module = importlib.import_module(f"mcp_discovery.ask.{self.name}")

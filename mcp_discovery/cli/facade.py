@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 #: The largest answer of call_tool by default.
 _MAX_ANSWER = 64 * 2**20
+#: What bounds one question by default.
+_USUAL_ASK: Mapping[str, Any] = {
+    "ask_provider": "auto",
+    "ask_model": None,
+    "ask_max_turns": 12,
+    "ask_max_tokens": 50_000,
+    "ask_timeout": 120.0,
+}
 
 
 @options.with_credentials
@@ -317,6 +325,46 @@ def facade(
         "Nothing is downloaded.",
     ),
     otlp_endpoint: str | None = options.OTLP_ENDPOINT,
+    ask: str = typer.Option(
+        "auto",
+        metavar="auto|on|off",
+        help="Whether POST /api/ask and the page answer questions with a model, which calls tools "
+        "through this facade with its caller's rights. auto: where there is a key in the "
+        "environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY), with --auth or on "
+        "loopback. Needs the extra ask.",
+    ),
+    ask_provider: str = typer.Option(
+        "auto",
+        metavar="NAME",
+        help="Who is asked unless a question says otherwise: openai, anthropic, gemini, or auto, "
+        "one that has a key, by what the question asks for.",
+    ),
+    ask_model: list[str] | None = typer.Option(
+        None,
+        parser=options.single,
+        metavar="PROVIDER=MODEL",
+        help="The model of a provider, such as anthropic=claude-sonnet-5-5; again for more.",
+    ),
+    ask_max_turns: int = typer.Option(
+        _USUAL_ASK["ask_max_turns"],
+        min=1,
+        max=100,
+        metavar="N",
+        help="How often a model may speak for one question.",
+    ),
+    ask_max_tokens: int = typer.Option(
+        _USUAL_ASK["ask_max_tokens"],
+        min=1000,
+        max=10_000_000,
+        metavar="N",
+        help="How many tokens a model may read and write in all for one question.",
+    ),
+    ask_timeout: float = typer.Option(
+        _USUAL_ASK["ask_timeout"],
+        parser=options.positive,
+        metavar="TIME",
+        help="How long one answer may take.",
+    ),
     config: str | None = options.CONFIG,
     json: bool = options.JSON_LOGS,
     log_level: str = options.LOG_LEVEL,
@@ -391,7 +439,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
             )
 
     check(check_store)
-    usual = {"mcp_max_answer_bytes": _MAX_ANSWER}
+    usual = {"mcp_max_answer_bytes": _MAX_ANSWER, **_USUAL_ASK}
     faults.extend(map(InvalidInputError, unused_options.refused(parameters, usual)))
     check(lambda: address_policy(private=True, allowed=parameters["probe_allow"] or ()))
     address = parameters["registry_address"], parameters["public_url"]
@@ -409,6 +457,7 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
     check(lambda: audit.append(_audit_of(parameters)))
     limits = _limits(parameters)
     check(lambda: limits_of_options(limits or ()))
+    check(lambda: _check_ask(parameters))
     if parameters["limits_store"] is not None:
         check(lambda: store_url(parameters["limits_store"]))
     raise_all(faults)
@@ -457,6 +506,30 @@ def options_of(parameters: Mapping[str, Any]) -> FacadeOptions:
         mcp_max_answer_bytes=parameters["mcp_max_answer_bytes"],
         semantic=parameters["semantic"],
         webhooks=parameters["webhooks"],
+        ask=parameters["ask"],
+        ask_provider=parameters["ask_provider"],
+        ask_model=tuple(parameters["ask_model"] or ()),
+        ask_max_turns=parameters["ask_max_turns"],
+        ask_max_tokens=parameters["ask_max_tokens"],
+        ask_timeout=parameters["ask_timeout"],
+    )
+
+
+def _check_ask(parameters: Mapping[str, Any]) -> None:
+    """Raises :class:`InvalidInputError` where questions cannot be answered as it is said."""
+    from mcp_discovery.facade.ask.asking import configured_providers
+    from mcp_discovery.facade.options import FacadeOptions
+
+    if parameters["ask"] not in ("auto", "on", "off"):
+        raise InvalidInputError(
+            f"--ask {parameters['ask'][:40]} is not known; give auto, on or off"
+        )
+    configured_providers(
+        FacadeOptions(
+            ask=parameters["ask"],
+            ask_provider=parameters["ask_provider"],
+            ask_model=tuple(parameters["ask_model"] or ()),
+        )
     )
 
 

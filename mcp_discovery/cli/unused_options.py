@@ -17,7 +17,7 @@ def refused(given: Mapping[str, Any], usual: Mapping[str, Any]) -> Iterator[str]
     """A sentence for each of the parameters ``given`` that does nothing; ``usual`` are values that
     parameters have by default."""
     database, audit = _audit(given)
-    calls_tools = given["mcp_call_tool"]
+    calls_tools = given["mcp_call_tool"] or given["ask"] == "on"
     if given["audit_keep"] is not None and not database:
         yield (
             "--audit-keep is for the database of an audit, and there is none; give --audit-store, "
@@ -53,6 +53,13 @@ def refused(given: Mapping[str, Any], usual: Mapping[str, Any]) -> Iterator[str]
                 f"--{name.replace('_', '-')} is for clients of the gateway, which is off; give "
                 "--gateway, too, or leave it out"
             )
+    if given["ask"] == "off":
+        for name in ("ask_provider", "ask_model", "ask_max_turns", "ask_max_tokens", "ask_timeout"):
+            if given[name] and given[name] != usual[name]:
+                yield (
+                    f"--{name.replace('_', '-')} is for questions, which --ask off does not "
+                    "answer; leave one of them out"
+                )
     if given["gateway_credentials"] is not None and not (given["gateway"] or calls_tools):
         yield (
             "--gateway-credentials is for the gateway and call_tool, which are off; give --gateway "

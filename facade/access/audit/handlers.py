@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from aiohttp import web
 from pydantic import Field
 
 from mcp_discovery.facade.access.audit.audit import AUDIT, Audit
+from mcp_discovery.facade.access.audit.event import EventType
 from mcp_discovery.facade.access.audit.journal import AuditLogError
 from mcp_discovery.facade.access.audit.query import AuditQuery, events
 from mcp_discovery.facade.access.caller import caller_of
@@ -24,7 +25,7 @@ from mcp_discovery.record import Capabilities, Endpoint, Record
 if TYPE_CHECKING:
     from mcp_discovery.facade.access.audit.database import DatabaseLog
 
-_TYPES = ("change", "status", "call", "refusal", "system")
+_TYPES = get_args(EventType)
 _RESULTS = ("done", "refused", "failed", "unknown")
 #: Parameters that are equal to a column of the store.
 _FIELDS = {
@@ -77,6 +78,8 @@ class AuditEventModel(Shaped):
     request_id: str = ""
     trace_id: str | None = None
     digests: dict[str, Any] | None = None
+    request: dict[str, Any] | None = Field(None, description="The beginning of a question.")
+    scope: list[str] | None = Field(None, description="The scopes of who asked it.")
     arguments: dict[str, Any] | None = None
 
 

@@ -18,7 +18,7 @@ def concrete(path: str) -> str:
 
 def shape(path: str) -> str:
     """The type of errors: others have specified that of some paths."""
-    theirs = path.startswith(("/v0.1/", "/api/ard/"))
+    theirs = path.startswith(("/v0.1/", "/api/ard/", "/api/ask", "/api/platform/query"))
     return "application/json" if theirs else "application/problem+json"
 
 

@@ -1,0 +1,1 @@
+"""Tests of ``facade/ask``: fakes of the models, real servers."""
