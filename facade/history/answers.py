@@ -147,7 +147,8 @@ async def history_of(
         and (since is None or each.until is None or each.until > since)
     ]
     page, further = _page(wanted, limit, cursor)
-    earliest = changes[0].at if since is None or since < changes[0].at else since
+    seen = changes[0].at if changes else now
+    earliest = seen if since is None or since < seen else since
     gaps = unwatched(spans, earliest, until or now)
     return HistoryPage(
         *(known, name, history.store.kind, first, tuple(page), tuple(gaps), day, month, further)
@@ -290,6 +291,11 @@ async def _changes(
         found = await _reading(history.seen.changes(periods, caller_of(request).rights))
         if found:
             return kind, found
+    view = view_of(request)
+    if of != "instance" and name in view.keys("name"):  # nothing is written of it yet
+        return "server", []
+    if of != "server" and name in view.entries:
+        return "instance", []
     raise unknown(name)
 
 

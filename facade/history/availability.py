@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import NamedTuple
 
 from mcp_discovery.facade.history.visible import GONE, ShownChange
@@ -81,7 +82,7 @@ def unwatched(watched: Sequence[Watched], since: datetime | None, until: datetim
     """The gaps between ``watched``, newest first, that end after ``since`` and begin before
     ``until``; what was before the first is none."""
     found = []
-    for before, after in zip(watched, [*watched[1:], None], strict=True):
+    for before, after in zip_longest(watched, watched[1:]):
         if before.ended is None:
             continue
         ended = None if after is None else after.began

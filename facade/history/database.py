@@ -25,6 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from mcp_discovery.facade.access.audit.migrations import bring_up
 from mcp_discovery.facade.history.change import LOST, Period, Span, State, StateChange
 from mcp_discovery.facade.history.store import LEAD, MOST_READ, STORED, HistoryBounds, Lead, Of
+from mcp_discovery.facade.history.watcher import has_ended
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Executable, Select, TableClause
@@ -98,7 +99,8 @@ class StoredHistory:
             self._is_open = True
         async with self._log.writing() as connection:
             leading, until = await _leader(connection)
-            if leading not in ("", watcher) and until + LEAD * 1e6 > now:
+            another = leading not in ("", watcher) and not has_ended(leading)
+            if another and until + LEAD * 1e6 > now:
                 return Lead(False, until)
             # It is this one's from now on; up to when all is written stays.
             values = {"watcher": watcher, "until": max(until, now)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -27,6 +26,7 @@ from mcp_discovery.facade.access.audit.journal import AuditLogError
 from mcp_discovery.facade.documents.documents import document_of
 from mcp_discovery.facade.history.change import LOST, Span, State, StateChange, key_of, micros
 from mcp_discovery.facade.history.store import HistoryStore
+from mcp_discovery.facade.history.watcher import ended, new_watcher
 from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.health import Status, utcnow
 from mcp_discovery.record import Capabilities
@@ -54,7 +54,7 @@ class Recorder:
     def __init__(self, catalog: LiveList, store: HistoryStore) -> None:
         self._catalog = catalog
         self.store = store
-        self._watcher = secrets.token_hex(8)
+        self._watcher = new_watcher()
         self._events: deque[CatalogEvent] = deque()
         self._pending: deque[StateChange] = deque()
         #: The keys of documents that are not known to be kept, with what they are of.
@@ -99,6 +99,7 @@ class Recorder:
             for task in (writing, keeping):
                 task.cancel()
             await asyncio.gather(writing, keeping, return_exceptions=True)
+            ended(self._watcher)
             if len(self):
                 log.error("history: the facade ends with %d changes not written", len(self))
 
@@ -243,8 +244,8 @@ class Recorder:
         while self._span is not None:
             group = [self._pending[i] for i in range(min(_GROUP, len(self._pending)))]
             more = len(self._pending) > len(group)
-            ended = group[-1].at if more else max(now, group[-1].at if group else 0)
-            span = Span(self._span.began, max(self._span.ended, ended))
+            until = group[-1].at if more else max(now, group[-1].at if group else 0)
+            span = Span(self._span.began, max(self._span.ended, until))
             if not await self.store.write(self._watcher, group, span):
                 self._span = None  # another has taken over, and compares the list itself
                 self._events.clear()

@@ -62,5 +62,6 @@ def test_what_nobody_watched_is_neither_up_nor_down() -> None:
 def test_where_nobody_watched_at_all() -> None:
     found = availability([was("a", "healthy", 0)], [Watched(at(-9), at(-8))], at(0), at(1))
     assert (found.watched, found.unwatched, found.shares) == (0, 3600, {})
+    assert unwatched([], None, at(1)) == []
     found = availability([], ALWAYS, at(0), at(1))
     assert (found.watched, found.unwatched, found.shares) == (0, 0, {})

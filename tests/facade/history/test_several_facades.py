@@ -62,6 +62,7 @@ async def test_each_change_is_written_once(stored: AuditSettings) -> None:
         shops = [await registered(list_, f"shop-{number}") for number in range(3)]
         async with facades(list_, 3, stored) as each:
             asks = [ask for ask, _ in each]
+            await told(asks[0], 3)
             for status in STATUSES * 3:
                 for shop in shops:
                     await shop.heartbeat(Health(status, f"is {status}"))
@@ -102,6 +103,7 @@ async def test_one_that_was_killed_is_followed_by_another(
         shop = await registered(list_, "shop-1")
         async with facades(list_, 2, stored) as each:
             (first, _), (second, _) = each
+            await told(second, 1)
             await shop.heartbeat(Health(Status.DEGRADED, "slow"))
             await told(second, 2)  # both follow the list
             before = {await written(ask) for ask in (first, second)}
