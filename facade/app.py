@@ -75,6 +75,7 @@ from mcp_discovery.facade.mcp.call_tool import ClientCaller, ToolCaller
 from mcp_discovery.facade.mcp.refusals import reshape_refusal
 from mcp_discovery.facade.mcp.server import PATH, McpServer
 from mcp_discovery.facade.options import OPTIONS, FacadeOptions
+from mcp_discovery.facade.pages import ask as ask_page
 from mcp_discovery.facade.pages import audit as audit_page
 from mcp_discovery.facade.pages import login, me, site
 from mcp_discovery.facade.pages import server as server_page
@@ -160,6 +161,7 @@ OPERATIONS = tuple(
         servers_page,
         server_page,
         status_page,
+        ask_page,
         audit_page,
         topology_page,
         topology,

@@ -58,6 +58,7 @@ class Link:
 NAVIGATION = (
     Link("servers", "Servers", ""),
     Link("tools", "Tools", "ui/tools"),
+    Link("ask", "Ask", "ui/ask", "call"),
     Link("topology", "Topology", "ui/topology", "admin"),
     Link("audit", "Audit", "ui/audit", "admin"),
     Link("status", "Status", "ui/status"),
