@@ -74,7 +74,8 @@ async function start({ again = false } = {}) {
     if (searching) watchSearch(wanted, found, signal);
   } catch (error) {
     if (signal.aborted) return;
-    state("away", error);
+    if ([401, 403].includes(error.status)) return state("refused", error);
+    state("away");
     setTimeout(() => { if (!signal.aborted) start({ again }); }, 3000);
   }
 }

@@ -168,6 +168,7 @@ async def test_rows_are_those_of_a_tree_grid(browser: Browser, ask: Client) -> N
         await is_so(page, "document.querySelectorAll('tbody tr[aria-level=\"2\"]').length === 2")
         await page.keyboard.press("ArrowDown")
         assert await page.evaluate(ACTIVE) == "shop shop-1"
+        assert await each.findings() == []
         await page.keyboard.press("ArrowLeft")
         assert await page.evaluate(ACTIVE) == "shop"
         await page.keyboard.press("ArrowLeft")
@@ -248,3 +249,26 @@ async def test_ten_thousand_under_change_do_not_stutter(browser: Browser, query:
             shown = f"document.querySelector('[data-count={status}]').textContent.replace(',', '')"
             await is_so(page, f"{shown} === '{count}'")
         assert each.complaints == []
+
+
+async def test_a_server_is_followed_in_place(browser: Browser, ask: Client) -> None:
+    await fill(ask, leased("maps-1", name="maps"), leased("shop-1", name="shop"))
+    async with browsed(browser) as each:
+        page = each.page
+        await page.goto(f"{ask.url}/ui/servers/maps")
+        await is_so(page, "document.getElementById('server-live').dataset.state === 'live'")
+        await page.evaluate("window.stayed = true")
+        await page.get_by_text("VS Code", exact=True).click()
+        await ask("POST", "/servers/maps-1/drain")
+        await is_so(page, "document.querySelector('.server-marks').innerText.includes('draining')")
+        await is_so(page, "document.getElementById('live').textContent.includes('is draining')")
+        await fill(ask, leased("maps-2", name="maps"))
+        rows = "document.querySelectorAll('.server-instances tbody tr').length"
+        await is_so(page, f"{rows} === 2")
+        assert await page.evaluate("window.stayed")
+        opened_way = page.locator(".server-way[open]")
+        assert '"servers"' in await opened_way.inner_text()
+        assert each.complaints == []
+        for id in ("maps-1", "maps-2"):
+            await ask("DELETE", f"/servers/{id}")
+        await page.get_by_role("heading", name="No such server").wait_for()
