@@ -10,6 +10,8 @@ import aiohttp
 import psutil
 import pytest
 
+from tests.facade.access.browser import CookieClient
+from tests.facade.access.tokens import TOKENS, write_auth_file
 from tests.programs import Running, command, running
 from tests.stores import ports
 from tests.stores.consul import ConsulServer
@@ -89,6 +91,37 @@ async def test_they_end_when_their_parent_is_killed(
             return not any(each.is_running() for each in left)
 
         await until(gone, timeout=20, what="the workers ending")
+
+
+async def test_a_browsers_session_counts_at_each(
+    consul_server: ConsulServer, namespace: str, tmp_path: Path
+) -> None:
+    port = ports.draw().number
+    url = f"http://127.0.0.1:{port}"
+    store = f"{consul_server.store_url}/{namespace}"
+    auth = write_auth_file(tmp_path / "auth.yaml")
+    given = ("facade", "--store", store, "--port", str(port), "--workers", "2", "--auth", auth)
+    async with running(tmp_path, *given, "--audit-store", "none") as process:
+        jar = aiohttp.CookieJar(unsafe=True)
+        connector = aiohttp.TCPConnector(force_close=True)
+
+        async with aiohttp.ClientSession(cookie_jar=jar, connector=connector) as session:
+            browser = CookieClient(url, session)
+            await until(lambda: _is_up(browser), timeout=30, what=f"an answer: {process.log}")
+            assert (await browser.sign_in(TOKENS["reader"])).status == 303
+            found = set()
+            for _ in range(30):
+                reply = await browser("GET", "/servers")
+                assert reply.status == 200
+                found.add(reply.headers["X-Discovery-Revision"].partition(":")[0])
+            assert len(found) == 2
+
+
+async def _is_up(browser: CookieClient) -> bool:
+    try:
+        return (await browser("GET", "/ready")).status == 200
+    except aiohttp.ClientError:
+        return False
 
 
 async def test_an_embedded_store_is_of_one_process_alone() -> None:

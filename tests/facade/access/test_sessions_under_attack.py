@@ -130,12 +130,6 @@ CHANGES = {
         const socket = new WebSocket(target.replace('http', 'ws') + '/registry/stream');
         return await new Promise(done => {
             socket.onopen = () => done('open'); socket.onerror = () => done('refused') })""",
-    "a frame": """
-        const frame = document.createElement('iframe');
-        frame.src = target + '/ui/me';
-        const loaded = new Promise(done => { frame.onload = done });
-        document.body.append(frame); await loaded;
-        return frame.contentDocument?.body?.innerText ? 'read' : 'refused'""",
     "a read": """
         const reply = await fetch(target + '/whoami', {credentials: 'include'});
         return await reply.text()""",
@@ -159,6 +153,21 @@ async def test_it_neither_changes_nor_reads(victim: Victim, place: str, name: st
     assert await victim.does(ELSEWHERE[place], CHANGES[name]) in ("sent", "refused")
     assert await victim.is_signed_in()
     assert await victim.ids() == ["victim"]
+
+
+async def test_no_page_is_shown_in_a_frame(victim: Victim) -> None:
+    """To another port a frame would have the session: its own page could be clicked through."""
+    page = await victim.page("127.0.0.1")
+    script = """target => {
+        const frame = document.createElement('iframe');
+        frame.src = target;
+        document.body.append(frame);
+        return new Promise(done => { frame.onload = done }) }"""
+    await page.evaluate(script, f"http://127.0.0.1:{victim.port}/")
+    await page.evaluate(script, f"{victim.ask.url}/ui/me")
+    shown = [each.url.partition(":")[0] for each in page.frames]
+    assert shown == ["http", "http", "chrome-error"]
+    await page.close()
 
 
 async def test_pages_that_may_ask_have_no_share_in_the_session(tmp_path: Path) -> None:
