@@ -177,20 +177,18 @@ class FileAuthentication:
             await require_csrf(request, found.session)
         return found.caller(address)
 
-    async def session_of_token(self, request: web.Request, token: str) -> BrowserSession:
-        """A session in which ``token`` says who asks; raises :class:`ProblemError` (401, 503) for
-        one that is not valid for this facade as a whole."""
-        policy = self._policy.current()
-        session = BrowserSession.new(policy.file.sessions.lifetime, token=token)
+    async def caller_in(self, request: web.Request, session: BrowserSession) -> Caller:
+        """Who asks in a ``session`` that is about to begin; raises :class:`ProblemError` (401, 503)
+        where what it is by is not valid for this facade as a whole."""
         try:
-            found = await self._of_session(session, policy)
+            found = await self._of_session(session, self._policy.current())
             if found.audience is not None:
                 self._require_resource(request, found.audience)
         except UntrustedTokenError as error:
             raise self.refused(request, error) from error
         except IssuerAwayError as error:
             raise ProblemError(503, "issuer-away", str(error)) from error
-        return session
+        return found.caller(client_of(request).address)
 
     def refused(self, request: web.Request, error: UntrustedTokenError) -> ProblemError:
         """Counts a credential that does not count; what its sender is told (401)."""

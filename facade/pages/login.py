@@ -12,6 +12,7 @@ from aiohttp import web
 
 from mcp_discovery.errors import MissingExtraError
 from mcp_discovery.extras import require_extra
+from mcp_discovery.facade.access.audit.recording import current_recording
 from mcp_discovery.facade.access.authentication import AUTHENTICATION, FileAuthentication
 from mcp_discovery.facade.access.browser_session import (
     CSRF_FIELD,
@@ -21,7 +22,7 @@ from mcp_discovery.facade.access.browser_session import (
     new_id,
     session_of,
 )
-from mcp_discovery.facade.access.caller import caller_of, refusal_of
+from mcp_discovery.facade.access.caller import Caller, caller_of, refusal_of
 from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.access.quotas import QUOTAS
 from mcp_discovery.facade.access.refused_credentials import IssuerAwayError, UntrustedTokenError
@@ -123,14 +124,15 @@ async def sign_in(request: web.Request) -> web.Response:
     if begun is None or not is_csrf_token(str(begun["id"]), form.get(CSRF_FIELD, "")):
         problem = "This form was too old, or its cookie was not kept; please send it again."
         return _form(request, next, 403, problem)
+    session = BrowserSession.new(_lifetime(request), token=form.get("token", "").strip())
     try:
-        session = await authentication.session_of_token(request, form.get("token", "").strip())
+        caller = await authentication.caller_in(request, session)
     except ProblemError as error:
         if error.status != 401:
             return _form(request, next, error.status, f"{error.detail}.")
         return await _refused(request, next, "This token is not valid here, or not any more.")
     response = web.Response(status=303, headers={"Location": _relative(request, next)})
-    _begin(request, response, session)
+    _begin(request, response, session, caller)
     return response
 
 
@@ -141,12 +143,25 @@ async def _refused(request: web.Request, next: str, problem: str) -> web.Respons
     return _form(request, next, 401, problem, anew=True)
 
 
-def _begin(request: web.Request, response: web.Response, session: BrowserSession) -> None:
+def _lifetime(request: web.Request) -> float:
+    return request.app[AUTHENTICATION].policy.file.sessions.lifetime
+
+
+def _begin(
+    request: web.Request, response: web.Response, session: BrowserSession, caller: Caller
+) -> None:
     authentication, keys = _sealing(request)
     authentication.sessions.begin(request, response, session, keys)
     authentication.sessions.forget(request, response, "login")
     if (before := session_of(request)) is not None:
         authentication.sessions.end(before)
+    _record("sign-in", session, caller)
+
+
+def _record(name: str, session: BrowserSession, caller: Caller) -> None:
+    if (recording := current_recording()) is not None:
+        signed_in = session.signed_in
+        recording.session(name, caller, "token" if signed_in is None else signed_in.issuer)
 
 
 def _login(request: web.Request, authentication: FileAuthentication) -> IssuerLogin:
@@ -214,16 +229,16 @@ async def from_issuer(request: web.Request) -> web.Response:
             public_url=authentication.public_url,
             roles=authentication.policy.file.roles,
         )
+        session = BrowserSession.new(_lifetime(request), signed_in=signed_in)
+        caller = await authentication.caller_in(request, session)
     except UntrustedTokenError as error:
         authentication.refused(request, error)
         problem = "The issuer's answer does not count here; the facade's log says why."
         return await _refused(request, next, problem)
     except IssuerAwayError as error:
         return _form(request, next, 503, f"{error}.")
-    lifetime = authentication.policy.file.sessions.lifetime
-    session = BrowserSession.new(lifetime, signed_in=signed_in)
     response = _leading_on(request, "going_on.html", "Signed in", _relative(request, next))
-    _begin(request, response, session)
+    _begin(request, response, session, caller)
     return response
 
 
@@ -237,6 +252,7 @@ async def sign_out(request: web.Request) -> web.Response:
     url = None
     if session is not None:
         authentication.sessions.end(session)
+        _record("sign-out", session, caller_of(request))
         if session.signed_in is not None:
             url = await _sign_out_url(request, authentication, session.signed_in.issuer)
     response = _leading_on(request, "signed_out.html", "Signed out", url)

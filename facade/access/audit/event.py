@@ -18,9 +18,18 @@ from mcp_discovery.secrets import without_tokens
 
 Phase: TypeAlias = Literal["begun", "ended", "whole"]
 #: What an event tells of: a change of the list, a health that changed by a heartbeat, a call of a
-#: tool, something refused, the recording itself, or a question to a model and how it ended.
+#: tool, something refused, the recording itself, a session of a browser that began or ended, or a
+#: question to a model and how it ended.
 EventType: TypeAlias = Literal[
-    "change", "status", "call", "refusal", "system", "api_request", "api_response", "api_error"
+    "change",
+    "status",
+    "call",
+    "refusal",
+    "session",
+    "system",
+    "api_request",
+    "api_response",
+    "api_error",
 ]
 #: How it went: ``failed`` is a fault on the way, ``refused`` a decision.
 Result: TypeAlias = Literal["done", "refused", "failed", "unknown"]

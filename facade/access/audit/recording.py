@@ -18,7 +18,7 @@ from mcp_discovery.facade.access.audit.chain import digest_of
 from mcp_discovery.facade.access.audit.decisions import leads_astray
 from mcp_discovery.facade.access.audit.event import EventType, LogEntry, Result
 from mcp_discovery.facade.access.audit.journal import AuditUnavailableError, Journal
-from mcp_discovery.facade.access.caller import caller_if_known
+from mcp_discovery.facade.access.caller import Caller, caller_if_known
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.operation import needs_of
 from mcp_discovery.facade.http.problems import ProblemError, problem_of
@@ -165,6 +165,14 @@ class Recording:
         facts["outcome"] = {"success": True, "result": "done"}
         self.journal.enqueue(LogEntry.new("whole", facts))
 
+    def session(self, name: str, caller: Caller, began_by: str) -> None:
+        """Records that ``caller`` signed in or out (``name``), by a token or an issuer."""
+        facts = self.facts("session", name)
+        facts["actor"] = _actor(caller)
+        facts["details"] = {"beganBy": began_by}
+        facts["outcome"] = {"success": True, "result": "done"}
+        self.journal.enqueue(LogEntry.new("whole", facts))
+
     async def close(self, outcome: Mapping[str, Any]) -> bool:
         """Ends all changes with the request's ``outcome``, durable on return.
 
@@ -227,6 +235,10 @@ def actor_of(request: web.Request) -> dict[str, Any]:
     if caller is None:
         address = client_of(request).address
         return {"userId": "", "by": "unknown", "roles": [], "address": address}
+    return _actor(caller)
+
+
+def _actor(caller: Caller) -> dict[str, Any]:
     return {
         "userId": caller.subject,
         "by": caller.by,
