@@ -105,7 +105,7 @@ async def tools(request: web.Request) -> web.Response:
         values["problem"], status = error.detail, error.status
     else:
         values |= found
-    more = [(name, value) for name, value in request.query.items() if name != "limit" and value]
+    asked = [(name, value) for name, value in request.query.items() if name != "limit" and value]
     return page(
         request,
         "tools.html",
@@ -116,7 +116,8 @@ async def tools(request: web.Request) -> web.Response:
         statuses=[each.value for each in PREFERENCE],
         counted_by=token_counter().name,
         tool_path=tool_path,
-        more=urlencode([*more, ("limit", min(_MOST, 2 * limit))]),
+        more=urlencode([*asked, ("limit", min(_MOST, 2 * limit))]),
+        whatever=urlencode([*asked, ("status", "all")]),
         most=_MOST,
         **values,
     )
@@ -134,7 +135,7 @@ async def _found(request: web.Request, view: View, limit: int) -> dict[str, Any]
         "lines": lines,
         "matched": matched,
         "unread": listing.unread,
-        "nothing": "" if matched else why_nothing(view, query),
+        "nothing": "" if matched else await asyncio.to_thread(why_nothing, view, query),
         "taken_for": {} if ranks is None else ranks.ranking.taken_for,
     }
 
@@ -188,14 +189,12 @@ async def tool(request: web.Request) -> web.Response:
     """One tool of one server: what it is, who offers it, what it costs, and a form to call it."""
     server, name = request.match_info["server"], request.match_info["tool"]
     view = view_of(request)
-    having = view.select(Query(status=(), name=server, tool=name))
+    having, others = await asyncio.to_thread(_offering, view, server, name)
     if not having:
         raise _unknown(view, server, name)
     definitions = parts_of(request)[TOOL_DEFINITIONS]
     offer, unread = await definitions.offer(name, having)
     known = definitions_by_server(offer).get(server)
-    having.sort(key=lambda each: (PREFERENCE.index(each.health.status), each.id))
-    names = {each.record.name for each in view.select(Query(status=(), tool=name))} - {server}
     definition: Mapping[str, Any] = known.tool if known else {}
     counter = token_counter()
     tokens = await asyncio.to_thread(counter.count, _text(definition)) if known else None
@@ -218,7 +217,7 @@ async def tool(request: web.Request) -> web.Response:
         instances=having[:_NAMED],
         total=len(having),
         variants=len(offer.definitions),
-        others=sorted(names)[:_NAMED],
+        others=others,
         tool_path=tool_path,
         input_schema=_shown(definition.get("inputSchema", True)),
         output_schema=_shown(definition["outputSchema"]) if "outputSchema" in definition else "",
@@ -227,6 +226,14 @@ async def tool(request: web.Request) -> web.Response:
         unread=unread,
         **_calling(request, having, server, name),
     )
+
+
+def _offering(view: View, server: str, name: str) -> tuple[list[Entry], list[str]]:
+    """The instances of ``server`` that have the tool, the most useful first, and other servers."""
+    every = view.select(Query(status=(), tool=name))
+    having = [each for each in every if each.record.name == server]
+    having.sort(key=lambda each: (PREFERENCE.index(each.health.status), each.id))
+    return having, sorted({each.record.name for each in every} - {server})[:_NAMED]
 
 
 def _heading(name: str, known: ToolDefinition | None) -> str:

@@ -60,8 +60,8 @@ async function* parts(body) {
   }
 }
 
-/** The data of each server-sent event. */
-async function* events(body) {
+/** The data of each server-sent event; what else an event says is put into `place`. */
+async function* events(body, place) {
   let waiting = "";
   let chunks = [];
   for await (const part of parts(body)) {
@@ -72,8 +72,13 @@ async function* events(body) {
     const blocks = waiting.split(/\r\n\r\n|\n\n|\r\r/);
     waiting = blocks.pop();
     for (const block of blocks) {
-      const data = block.split(/\r\n|\n|\r/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ /, ""));
-      if (data.length) yield data.join("\n");
+      const data = [];
+      for (const line of block.split(/\r\n|\n|\r/)) {
+        const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
+        if (name === "data") data.push(value);
+        else if (name === "id" || name === "retry") place[name] = value;
+      }
+      if (data.some(Boolean)) yield data.join("\n");
     }
   }
 }
@@ -82,13 +87,18 @@ function refusal(problem, status) {
   return new CallError("refused", problem.detail ?? problem.title ?? `HTTP ${status}`, { title: problem.title, status });
 }
 
-/** One POST; `receive` gets each message as it comes, and its text. */
-async function post(path, message, { headers = {}, signal, keepalive } = {}, receive = () => {}) {
-  const given = { Accept: "application/json, text/event-stream", "Content-Type": "application/json", ...headers };
-  if (csrfToken()) given["X-CSRF-Token"] = csrfToken();
+/**
+ * One request, a POST of `message` where there is one; `receive` gets each message that comes, and
+ * its text. `place` is where a stream ended: its last `id`, and after how many ms to `retry`.
+ */
+async function send(path, message, { headers = {}, signal, keepalive, place = {} } = {}, receive = () => {}) {
+  const given = { Accept: message ? "application/json, text/event-stream" : "text/event-stream", ...headers };
+  const more = message && { method: "POST", body: stringify(message) };
+  if (message) given["Content-Type"] = "application/json";
+  if (message && csrfToken()) given["X-CSRF-Token"] = csrfToken();
   let response;
   try {
-    response = await fetch(new URL(path, base), { method: "POST", headers: given, body: stringify(message), signal, keepalive });
+    response = await fetch(new URL(path, base), { headers: given, signal, keepalive, ...more });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new CallError("broken", "The facade cannot be reached, or the connection broke before it answered.");
@@ -96,7 +106,7 @@ async function post(path, message, { headers = {}, signal, keepalive } = {}, rec
   const type = response.headers.get("Content-Type") ?? "";
   try {
     if (type.startsWith("text/event-stream")) {
-      for await (const data of events(response.body)) await receive(parse(data), data);
+      for await (const data of events(response.body, place)) await receive(parse(data), data);
     } else {
       let text = "";
       if (response.body) for await (const part of parts(response.body)) text += part;
@@ -120,11 +130,19 @@ function errorOf({ code, message, data }) {
 /** The answer to one request `message`: its result, and the text that it came as. */
 async function ask(path, message, options, receive = async () => {}) {
   let answer;
-  const response = await post(path, message, options, async (each, text) => {
+  const take = async (each, text) => {
     const isAnswer = isObject(each) && !("method" in each) && (each.id === message.id || (each.id === null && each.error));
     if (isAnswer) answer = { message: each, text };
     else await receive(each);
-  });
+  };
+  const place = {};
+  const response = await send(path, message, { ...options, place }, take);
+  // A server may end a stream before its answer: it goes on where it ended (MCP 2025-11-25).
+  while (!answer && place.id) {
+    await new Promise((resolve) => { setTimeout(resolve, Math.min(Number(place.retry) || 1000, 10_000)); });
+    options.signal?.throwIfAborted();
+    await send(path, null, { ...options, place, headers: { ...options.headers, "Last-Event-ID": place.id } }, take);
+  }
   if (!answer) throw new CallError("broken", "The connection ended without an answer.");
   if (answer.message.error) throw errorOf(answer.message.error);
   return { result: answer.message.result, text: answer.text, response };
@@ -190,7 +208,7 @@ async function legacy(call, { onProgress, onAsk, signal }) {
   const session = response.headers.get("Mcp-Session-Id");
   const headers = { "MCP-Protocol-Version": begun.protocolVersion ?? LEGACY, ...(session ? { "Mcp-Session-Id": session } : {}) };
   const id = "call";
-  const tell = (message, more = {}) => post(path, { jsonrpc: "2.0", ...message }, { headers, ...more });
+  const tell = (message, more = {}) => send(path, { jsonrpc: "2.0", ...message }, { headers, ...more });
   const cancel = () => tell({ method: "notifications/cancelled", params: { requestId: id, reason: "cancelled on the page" } }, { keepalive: true }).catch(() => {});
   const leave = () => { cancel(); end(); };
   const end = () => {

@@ -12,6 +12,9 @@ const MOST_MEMBERS = 40;
 /** How many items of a list have fields. */
 const MOST_ITEMS = 100;
 
+/** What takes more room than a line comes after what does not. */
+const NESTED = ["object", "array", "choice", "any"];
+
 const has = Object.hasOwn;
 let grouped = 0;
 
@@ -91,7 +94,10 @@ function objectEditor({ schema }, context) {
   const required = new Set(Array.isArray(schema.required) ? schema.required : []);
   // Documents are kept in canonical JSON, so the order of members says nothing.
   const given = Object.entries(isObject(schema.properties) ? schema.properties : {});
-  const properties = [...given.filter(([name]) => required.has(name)), ...given.filter(([name]) => !required.has(name))];
+  const many = given.length > MOST_MEMBERS;
+  const rank = ([name, each]) => (required.has(name) ? 0 : 2) + (!many && NESTED.includes(understood(each, context.root).kind) ? 1 : 0);
+  const ranked = given.map((each) => [rank(each), each]).sort(([one], [other]) => one - other);
+  const properties = ranked.map(([, each]) => each);
   const byName = new Map(properties);
   const members = new Map();
   const rest = new Map(); // row → {name, value} of members that the schema does not name
@@ -111,7 +117,7 @@ function objectEditor({ schema }, context) {
   }
 
   const additional = schema.additionalProperties;
-  const open = additional !== false && (isObject(additional) || additional === true || !properties.length);
+  const open = isObject(additional) || additional === true || (additional !== false && !properties.length && context.depth > 0);
   function row(name = "", value) {
     const id = `member-${(grouped += 1)}`;
     const naming = element("input", { id, type: "text", autocomplete: "off", value: name });
@@ -126,7 +132,6 @@ function objectEditor({ schema }, context) {
     return naming;
   }
 
-  const many = properties.length > MOST_MEMBERS;
   for (const [name] of properties) if (required.has(name) || !many) member(name);
   const parts = [list, others];
   if (many) parts.push(picker(properties.map(([name]) => name), members, member));

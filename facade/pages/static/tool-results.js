@@ -163,7 +163,7 @@ function structured(value) {
   else if (isObject(value)) {
     for (const [name, each] of Object.entries(value).slice(0, PAGE)) if (isTable(each)) found.push(table(each, name));
   }
-  return element("div", {}, found, tree(value, "", !found.length));
+  return element("div", {}, found, tree(value, found.length ? "All of it" : "", !found.length));
 }
 
 function bytesOf(base64) {
@@ -226,7 +226,7 @@ function textBlock(block, number) {
   return element("div", {}, structured(parsed), element("details", {}, element("summary", {}, "As it was written"), view));
 }
 
-const NAMES = { text: "Text", image: "Image", audio: "Audio", resource_link: "A link to a resource", resource: "A resource" };
+const NAMES = { text: "Text", image: "Image", audio: "Audio", resource_link: "Link", resource: "Resource" };
 
 function content(block, number) {
   if (!isObject(block)) return tree(block, "", true);

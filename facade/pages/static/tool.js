@@ -1,5 +1,5 @@
 // One tool: its form, the call with its progress, the questions it asks, and its result.
-import { announce, api, element } from "./site.js";
+import { announce, api, base, element, refreshPage } from "./site.js";
 import { CallError, callTool } from "./tool-client.js";
 import { SchemaForm } from "./tool-form.js";
 import { counted, parse, shown, stringify } from "./tool-json.js";
@@ -9,6 +9,8 @@ const place = document.getElementById("call");
 const { server, tool, refused, gateway, caller } = place.dataset;
 const doors = place.dataset.doors.split(" ").filter(Boolean);
 const is = (name) => place.dataset[name] === "true";
+/** How often, in milliseconds, it is looked whether its instances are as they were. */
+const PAUSE = 10_000;
 const MOST_COUNTED = 900_000;
 const DOORS = { call_tool: "call_tool of this facade (any server)", gateway: "the gateway (the tool may ask back)" };
 
@@ -65,7 +67,7 @@ function confirmed(given) {
   const dialog = element("dialog", { class: "card tools-dialog", "aria-labelledby": title.id },
     element("form", { method: "dialog" }, title,
       element("p", {}, "The server ", element("strong", {}, element("bdi", {}, shown(server, 80))), " says that ", element("code", {}, element("bdi", {}, shown(tool, 120))), " may delete or overwrite what is there. It is called ",
-        caller ? ["as ", element("strong", {}, element("bdi", {}, shown(caller, 120)))] : "in the name of this facade's callers", ", with:"),
+        caller ? ["as ", element("strong", {}, element("bdi", {}, shown(caller, 120)))] : "without a name", ", with:"),
       element("pre", { tabindex: "0", "aria-label": "Arguments" }, element("code", {}, shown(stringify(given, 2), 2_000))),
       element("div", { class: "row" }, element("button", { class: "button", value: "no", autofocus: true }, "Do not call it"), yes)));
   document.body.append(dialog);
@@ -120,14 +122,17 @@ function failure(error) {
   return [
     element("div", { class: "notice bad" },
       element("p", {}, element("strong", {}, `${known ? WORDS[error.kind] : "The page failed"}${code}: `), element("bdi", {}, shown(error.message, 4_000))),
-      facts.status === 401 ? element("p", {}, "Log in again, then call it again.") : null,
+      facts.status === 401 ? element("p", {}, element("a", { href: new URL("ui/login", base) }, "Sign in again"), ", then call it again.") : null,
       facts.status === 403 && doors.length > 1 ? element("p", {}, "Another way is under Options, Through.") : null,
       unsure ? again : null),
     facts.data === undefined ? null : element("details", {}, element("summary", {}, "What the server says besides"), element("pre", {}, element("code", {}, shown(stringify(facts.data, 2), 20_000)))),
   ].filter(Boolean);
 }
 
-const lasted = (since) => `${((performance.now() - since) / 1000).toFixed(1)} s`;
+function lasted(since) {
+  const passed = performance.now() - since;
+  return passed < 1000 ? `${Math.round(passed)} ms` : `${(passed / 1000).toFixed(1)} s`;
+}
 
 async function start() {
   if (refused || call.disabled) return;
@@ -204,3 +209,5 @@ async function run(given, timeout) {
   section.focus();
   announce(`${said} after ${lasted(since)}`);
 }
+
+setInterval(() => { if (!document.hidden) refreshPage(); }, PAUSE);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
+from mcp_discovery.facade.access.audit.settings import AuditSettings
 from tests.browser import chromium
+from tests.facade.access.audit.recorded import logs
+from tests.facade.access.tokens import TOKENS, bearer, guarded
 from tests.facade.harness import Client, leased, served
 from tests.facade.pages.workshop import HOSTILE_SCHEMAS, KINDS
 from tests.servers.process import McpServer, running
@@ -391,3 +395,40 @@ async def test_a_tool_can_be_called_with_the_keyboard_alone(bench: Bench) -> Non
                 break
         await page.keyboard.press("Enter")
         await expect(page.locator("#result")).to_be_focused()
+
+
+async def test_a_call_is_made_and_recorded_as_who_is_signed_in(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The session's token goes with it, and the audit knows the caller."""
+    audit = AuditSettings(store=f"sqlite:///{tmp_path}/audit.db")
+    options: dict[str, Any] = {"mcp_call_tool": True, "gateway": True, "audit": audit}
+    async with guarded(tmp_path, **options) as ask:
+        tools = [{"name": "show", "inputSchema": {"properties": {"kind": {"enum": ["text"]}}}}]
+        body = leased("a", name="shop", url=bench.server.url, document={"tools": tools})
+        assert (await ask("POST", "/servers", body, headers=bearer("operator"))).status == 201
+        context = await bench.browser.new_context()
+        page = await context.new_page()
+        await page.goto(f"{ask.url}/ui/tools/shop/show")
+        await page.get_by_label("Token").fill(TOKENS["operator"])
+        await page.get_by_role("button", name="Sign in").click()
+        for door in ("call_tool", "gateway"):
+            await page.goto(f"{ask.url}/ui/tools/shop/show")
+            await page.get_by_label("kind").select_option(label="text")
+            await page.get_by_text("Options").click()
+            await page.get_by_label("Through").select_option(door)
+            await call(page)
+            await result(page)
+            await expect(page.locator("#cost-result")).to_contain_text("tokens")
+
+        async def both() -> bool:
+            found = await logs(ask, "?eventType=call", headers=bearer("operator"))
+            return [each["actor"]["userId"] for each in found] == ["operator", "operator"]
+
+        await until(both, timeout=20, what="both calls recorded")
+        # Without the session nothing is called.
+        await context.clear_cookies()
+        await call(page)
+        await result(page, "The facade refused it: ")
+        await expect(page.get_by_role("link", name="Sign in again")).to_be_visible()
+        await context.close()
