@@ -6,6 +6,7 @@ those of its requests with what its pages ask the facade for.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import trustme
 from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Page
 
@@ -77,7 +79,9 @@ async def sign_in(context: BrowserContext, url: str, role: str = "operator") -> 
 
 
 @asynccontextmanager
-async def attacked(folder: Path, **options: Any) -> AsyncIterator[Victim]:
+async def blank_pages() -> AsyncIterator[int]:
+    """The port of a server with an empty page, the attacker's."""
+
     async def blank(_: web.Request) -> web.Response:
         return web.Response(text="<title>attack</title>", content_type="text/html")
 
@@ -87,7 +91,15 @@ async def attacked(folder: Path, **options: Any) -> AsyncIterator[Victim]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
+    yield port
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def attacked(folder: Path, **options: Any) -> AsyncIterator[Victim]:
+    """A facade, and a browser in which somebody is signed in there."""
     async with (
+        blank_pages() as port,
         guarded(folder, **options) as ask,
         chromium({"attacker.test": "127.0.0.1"}) as browser,
     ):
@@ -96,7 +108,6 @@ async def attacked(folder: Path, **options: Any) -> AsyncIterator[Victim]:
         context = await browser.new_context()
         await sign_in(context, ask.url)
         yield Victim(browser, context, ask, port)
-    await runner.cleanup()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -241,3 +252,42 @@ async def test_a_cookie_that_another_port_sets(victim: Victim) -> None:
     text = await page.inner_text("body")
     assert "reader" not in text
     assert page.url.startswith(f"{victim.ask.url}/ui/login")
+
+
+async def test_under_tls_no_other_host_or_page_sets_the_cookie(tmp_path: Path) -> None:
+    """Cookie tossing: from a host below, from the same host without TLS, and over the network."""
+    authority = trustme.CA()
+    options: dict[str, Any] = {
+        "tls_cert": str(tmp_path / "server.pem"),
+        "tls_key": str(tmp_path / "server.key"),
+    }
+    server = authority.issue_cert("facade.test", "127.0.0.1")
+    server.private_key_pem.write_to_path(options["tls_key"])
+    for each in server.cert_chain_pems:
+        each.write_to_path(options["tls_cert"], append=True)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    names = dict.fromkeys(("facade.test", "evil.facade.test"), "127.0.0.1")
+    async with (
+        guarded(tmp_path, allowed_hosts=("facade.test",), context=context, **options) as ask,
+        blank_pages() as port,
+        chromium(names) as browser,
+    ):
+        own = ask.url.replace("127.0.0.1", "facade.test")
+        jar = await browser.new_context(ignore_https_errors=True)
+        await sign_in(jar, own, "reader")
+        given = {each["name"]: each for each in await jar.cookies(own)}
+        name = next(each for each in given if each.startswith("__Host-mcp_discovery_session"))
+        assert given[name]["secure"]
+        page = await jar.new_page()
+        for host in ("evil.facade.test", "facade.test"):
+            await page.goto(f"http://{host}:{port}/")
+            for end in ("Domain=facade.test; path=/ui", "path=/ui", "path=/", "path=/; Secure"):
+                await page.evaluate("text => { document.cookie = text }", f"{name}=evil; {end}")
+        assert {each["value"] for each in await jar.cookies(own) if each["name"] == name} == {
+            given[name]["value"]
+        }
+        await page.goto(f"{own}/ui/me")
+        assert "Known by" in await page.inner_text("body")
+        # Without TLS the browser sends nothing of it.
+        assert await jar.cookies(f"http://facade.test:{port}/") == []
