@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from mcp_discovery.adapters.view import Entry
+from mcp_discovery.adapters.view import Entry, View
 from mcp_discovery.document import CapabilityDocument, text_of
 from mcp_discovery.errors import StoreError
 from mcp_discovery.facade.access.audit.audit import AUDIT
@@ -30,7 +30,8 @@ from mcp_discovery.facade.pages.timeline import SPANS, timeline
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
-from mcp_discovery.facade.servers.namesakes import shared_name
+from mcp_discovery.facade.servers.namesakes import SharedName, shared_name
+from mcp_discovery.facade.servers.search_index import MANY, aside
 from mcp_discovery.health import PREFERENCE, utcnow
 from mcp_discovery.instance import instance_to_dict
 from mcp_discovery.nearest import all_nearest
@@ -77,10 +78,10 @@ async def server(request: web.Request) -> web.StreamResponse:
     which version of what it offers is compared with the one before.
     """
     view, name = view_of(request), request.match_info["name"]
-    entries = view.select(Query(name=name, status=(), kind=()))
+    many = view.number("name", name) > MANY
+    entries, shared = await aside(many, _instances_of, view, name)
     if not entries:
-        return _missing(request, name)
-    entries.sort(key=lambda each: (PREFERENCE.index(each.health.status), each.id))
+        return await _missing(request, name)
     wanted = once(request, "instance")
     chosen = next((each for each in entries if each.id == wanted), entries[0])
     parts, options = parts_of(request), request.app[OPTIONS]
@@ -96,7 +97,7 @@ async def server(request: web.Request) -> web.StreamResponse:
         current="servers",
         name=name,
         view=view,
-        row=row_of(entries),
+        row=await aside(many, row_of, entries),
         record=chosen.record,
         lease=chosen.instance.lease,
         wanted=wanted,
@@ -106,7 +107,7 @@ async def server(request: web.Request) -> web.StreamResponse:
         ],
         number=len(entries),
         documents=len({each.record.capabilities.digest for each in entries}),
-        shared=shared_name(view, name),
+        shared=shared,
         offers=list(_offers(name, document)),
         lost=lost,
         ways=ways_to_connect(
@@ -126,11 +127,21 @@ async def server(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _missing(request: web.Request, name: str) -> web.Response:
-    """There is no such server: the instance that is called so, or the names that are most like."""
+def _instances_of(view: View, name: str) -> tuple[list[Entry], SharedName | None]:
+    """The instances of a server, the best first, and who shares its name."""
+    entries = view.select(Query(name=name, status=(), kind=()))
+    entries.sort(key=lambda each: (PREFERENCE.index(each.health.status), each.id))
+    return entries, shared_name(view, name)
+
+
+async def _missing(request: web.Request, name: str) -> web.Response:
+    """There is no such server: the instance that is called so, or the names that are most like,
+    and what became of it if there was one."""
     view = view_of(request)
     if (entry := view.entries.get(name)) is not None:
         raise web.HTTPFound(f"{entry.record.name}?instance={entry.id}")
+    history, _ = await _history(request, name)
+    span, since = _span(request, history, view.as_of)
     return page(
         request,
         "server_missing.html",
@@ -140,6 +151,9 @@ def _missing(request: web.Request, name: str) -> web.Response:
         name=name,
         nearest=all_nearest(name, view.keys("name"), most=5, cutoff=0.5),
         total=len(view),
+        history=history,
+        span=span,
+        timeline=None if history is None else timeline(history, since, view.as_of),
     )
 
 

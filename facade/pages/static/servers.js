@@ -8,6 +8,7 @@ const PAGE = 1000; // entries at once
 const FOUND = 1000; // of a search the best
 const FIELDS = ["id", "name", "title", "description", "status", "reason", "since", "version", "transport", "zone"];
 const SETTLED = 250; // ms between two looks at the order
+const SEARCHED = 2000; // ms between two searches for the same
 const SPOKEN = 10_000; // ms between two announcements
 
 const table = document.getElementById("servers-table");
@@ -112,15 +113,17 @@ async function load(fresh, wanted, signal, arrived) {
     if (!page.nextCursor || wanted.ranked) {
       fresh.isWhole = true;
       fresh.total = page.total;
-      return found(page.servers);
+      return found(page.servers, wanted);
     }
     query.set("cursor", page.nextCursor);
     await new Promise((resolve) => { setTimeout(resolve); }); // the window has its turn
   }
 }
 
-function found(servers) {
-  return JSON.stringify(servers.map(({ id, why }) => [id, why]));
+/** What a search found, as text; its order counts where that is the search's own. */
+function found(servers, { sort }) {
+  const told = servers.map(({ id, why }) => `${id} ${why}`);
+  return (sort === "relevance" ? told : told.sort()).join("\n");
 }
 
 /** Waits until a search finds others than it has `known`, or in another order: a stream has no words. */
@@ -130,14 +133,15 @@ async function watchSearch(wanted, known, signal) {
   query.set("fields", "id,why");
   query.set("limit", String(FOUND));
   query.set("wait", "60s");
+  const began = Date.now();
   while (!signal.aborted) {
     try {
       const response = await request(`servers?${query}`, { signal });
       query.set("index", response.headers.get("X-Discovery-Revision"));
-      if (found((await response.json()).servers) !== known) {
-        start({ again: true });
-        return;
-      }
+      if (found((await response.json()).servers, wanted) === known) continue;
+      await new Promise((resolve) => { setTimeout(resolve, Math.max(0, SEARCHED - (Date.now() - began))); });
+      if (!signal.aborted) start({ again: true });
+      return;
     } catch {
       await new Promise((resolve) => { setTimeout(resolve, 5000); });
     }

@@ -107,6 +107,18 @@ async def test_what_is_not_there_names_what_is_most_like_it(ask: Client) -> None
     assert 'href="../../ui/servers/shopping"' in text
 
 
+async def test_what_was_there_says_what_became_of_it(ask: Client) -> None:
+    await fill(ask, leased("shop-1", name="shop"))
+    await page(ask, "shop")  # its history has begun
+    assert (await ask("DELETE", "/servers/shop-1")).status in (200, 204)
+
+    async def told() -> bool:
+        text = words(await page(ask, "shop", 404))
+        return "What became of it" in text and "it was deregistered" in text
+
+    await until(told, timeout=20, what="the end in the history")
+
+
 async def test_a_missing_name_is_text(ask: Client) -> None:
     text = await page(ask, "%3Cscript%3Ealert(1)", 404)
     assert "<script>alert" not in text
