@@ -46,6 +46,8 @@ from mcp_discovery.tokens import token_counter
 _SHOWN, _MOST = 25, 500
 #: How many instances, and how many other servers, a tool's page names.
 _NAMED = 50
+#: How much of a description it shows, in characters.
+_DESCRIBED = 20_000
 #: A schema of more characters is shown without line breaks.
 _LONG = 64 * 2**10
 #: The filters that the search has a field for; others stay in the URL and can be taken away.
@@ -209,7 +211,7 @@ async def tool(request: web.Request) -> web.Response:
         tool=name,
         known=known,
         heading=_heading(name, known),
-        description=(known.text("description") if known else None) or "",
+        description=((known.text("description") if known else None) or "")[:_DESCRIBED],
         hints=list(_hints(definition)),
         reads_only=_is(annotations, "readOnlyHint"),
         destructive=_is(annotations, "destructiveHint"),

@@ -21,7 +21,13 @@ try {
   // Nested too deeply: JSON has to do.
 }
 let counting = 0;
-const form = new SchemaForm(schema, { changed: () => { clearTimeout(counting); counting = setTimeout(countArguments, 600); } });
+const changed = () => { clearTimeout(counting); counting = setTimeout(countArguments, 600); };
+let form;
+try {
+  form = new SchemaForm(schema, { changed });
+} catch {
+  form = new SchemaForm(true, { changed }); // what no form can be made of is written as JSON
+}
 
 async function tokens(value) {
   if (value.length > MOST_COUNTED) return `not counted: ${counted(value.length, "character")}`;
@@ -115,6 +121,7 @@ function failure(error) {
   const known = error instanceof CallError;
   const facts = known ? error.facts : {};
   const code = facts.code === undefined ? "" : ` (code ${facts.code})`;
+  const asksBack = known && error.kind === "protocol" && through.value === "call_tool" && /elicitation|sampling/i.test(error.message);
   const unsure = known && (error.kind === "broken" || error.kind === "late");
   const again = is("repeatable")
     ? element("p", {}, "Its server says that repeating it does no harm. ", element("button", { type: "button", class: "button", onclick: () => start() }, "Try again"))
@@ -123,6 +130,7 @@ function failure(error) {
     element("div", { class: "notice bad" },
       element("p", {}, element("strong", {}, `${known ? WORDS[error.kind] : "The page failed"}${code}: `), element("bdi", {}, shown(error.message, 4_000))),
       facts.status === 401 ? element("p", {}, element("a", { href: new URL("ui/login", base) }, "Sign in again"), ", then call it again.") : null,
+      asksBack ? element("p", {}, "The tool asks back, which call_tool cannot pass on: ", doors.includes("gateway") ? "call it through the gateway, under Options." : "that takes a facade with --gateway.") : null,
       facts.status === 403 && doors.length > 1 ? element("p", {}, "Another way is under Options, Through.") : null,
       unsure ? again : null),
     facts.data === undefined ? null : element("details", {}, element("summary", {}, "What the server says besides"), element("pre", {}, element("code", {}, shown(stringify(facts.data, 2), 20_000)))),

@@ -432,3 +432,26 @@ async def test_a_call_is_made_and_recorded_as_who_is_signed_in(
         await result(page, "The facade refused it: ")
         await expect(page.get_by_role("link", name="Sign in again")).to_be_visible()
         await context.close()
+
+
+@pytest.mark.parametrize(
+    ("door", "said"),
+    [("call_tool", "The tool reports an error"), ("gateway", "It took too long")],
+)
+async def test_what_takes_too_long_is_given_up(bench: Bench, door: str, said: str) -> None:
+    async with bench.tool("work") as page:
+        await page.get_by_label("steps").fill("100")
+        await page.get_by_text("Options").click()
+        await page.get_by_label("Through").select_option(door)
+        await page.get_by_label("Give up after").fill("1")
+        before = await bench.seen()
+        await call(page)
+        await result(page, said)
+        await bench.until_more("cancelled", before)
+
+
+async def test_a_tool_that_asks_back_is_for_the_gateway(bench: Bench) -> None:
+    async with bench.tool("ask") as page:
+        await call(page)
+        await result(page, "The server answered with an error of the protocol")
+        await expect(page.locator("#result")).to_contain_text("call it through the gateway")
