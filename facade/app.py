@@ -51,6 +51,7 @@ from mcp_discovery.facade.connections import (
 from mcp_discovery.facade.connections import handlers as connections
 from mcp_discovery.facade.documents import documents as exchange
 from mcp_discovery.facade.documents.documents import DOCUMENTS
+from mcp_discovery.facade.drupal import handlers as drupal
 from mcp_discovery.facade.gateway import handlers as gateway
 from mcp_discovery.facade.gateway.credentials import KnownCredentials
 from mcp_discovery.facade.gateway.credentials import follow as follow_credentials
@@ -167,6 +168,7 @@ OPERATIONS = tuple(
         topology,
         webhook_operations,
         tools_page,
+        drupal,
     )
     for operation in module.OPERATIONS
 )
@@ -285,6 +287,7 @@ def create_app(
         app[HISTORY] = past
         app.cleanup_ctx.append(past.recorder.running)  # as the audit
         metrics.add(HistoryFigures(past.recorder))
+    drupal.serve_drupal(app)
     if options.webhooks is not None:
         serve_webhooks(app, options, catalog, missed, audit, tls, metrics)
     if meaning is not None:

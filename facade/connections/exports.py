@@ -184,7 +184,7 @@ async def import_(request: web.Request) -> web.Response:
     for document in documents.values():
         facade.documents.put(document)
     plan = ImportPlan(request.app.get(AUDIT))
-    await _look_at(plan, facade, claimant, given.connections, documents)
+    await look_at(plan, facade, claimant, given.connections, documents)
     if dry:
         return json_response(plan.report(dry=True, applied=False))
     if plan.refused and not partial:
@@ -194,7 +194,7 @@ async def import_(request: web.Request) -> web.Response:
             "none was; mend or remove them, or send partial=true to import the others"
         )
         raise ProblemError(409, "import-refused", detail, **plan.report(dry=False, applied=False))
-    await _apply(facade, claimant, plan)
+    await apply_plan(facade, claimant, plan)
     report = plan.report(dry=False, applied=True)
     if plan.failed:
         detail = (
@@ -214,13 +214,14 @@ def _documents_of(given: Export) -> dict[str, CapabilityDocument]:
     }
 
 
-async def _look_at(
+async def look_at(
     plan: ImportPlan,
     facade: Facade,
     claimant: Claimant,
     items: Sequence[Mapping[str, Any]],
     documents: Mapping[str, CapabilityDocument],
 ) -> None:
+    """Puts into ``plan`` what would become of connections in the form of an export."""
     seen: dict[str, int] = {}
     pauses = Pauses()
     for index, item in enumerate(items):
@@ -292,7 +293,8 @@ def _comparable(record: Record) -> dict[str, Any]:
     return members
 
 
-async def _apply(facade: Facade, claimant: Claimant, plan: ImportPlan) -> None:
+async def apply_plan(facade: Facade, claimant: Claimant, plan: ImportPlan) -> None:
+    """Registers what ``plan`` has; what the store does not take is in its ``failed``."""
     slots = asyncio.Semaphore(_CONCURRENT)
 
     async def one(planned: PlannedImport) -> None:

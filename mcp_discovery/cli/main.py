@@ -19,7 +19,7 @@ from mcp_discovery.cli.terminal import escape_unencodable
 _COMMANDS = (
     *("facade", "sidecar", "servers", "tools", "skills", "describe", "history", "watch", "call"),
     *("ask", "query", "register"),
-    *("export", "import", "login", "logout", "whoami", "audit", "webhooks"),
+    *("export", "import", "login", "logout", "whoami", "audit", "webhooks", "sync"),
     *("doctor", "health", "config", "token", "demo"),
 )
 #: Each option of a role is also read from the environment: --ttl from MCP_DISCOVERY_TTL.

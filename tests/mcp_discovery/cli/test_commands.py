@@ -102,6 +102,7 @@ async def test_bad_input_is_one_clear_sentence_and_an_exit_code(
         "import",
         "audit",
         "webhooks",
+        "sync",
         "login",
         "logout",
         "whoami",

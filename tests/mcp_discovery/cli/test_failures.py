@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "webhooks list": (),
     "webhooks test": ("one",),
     "webhooks redeliver": ("one", "id"),
+    "sync drupal": (URL, "--api-key-file", "FILE"),
     "login": (),
     "logout": (),
     "whoami": (),
@@ -78,6 +79,7 @@ CLIENTS = (
         "import",
     ),
     *("audit list", "audit tail", "webhooks list", "webhooks test", "webhooks redeliver"),
+    "sync drupal",
 )
 
 

@@ -1,0 +1,1 @@
+"""The list and a Drupal site kept alike, over JSON:API."""
