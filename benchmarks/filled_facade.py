@@ -18,6 +18,7 @@ from mcp_discovery.adapters.store import Change, Snapshot
 from mcp_discovery.facade import FacadeOptions
 from mcp_discovery.facade.run import run, run_in_loop
 from mcp_discovery.instance import Instance, decode_registration, encode_registration
+from mcp_discovery.telemetry.setup import telemetry
 
 
 class FilledStore(EmbeddedStore):
@@ -40,7 +41,7 @@ class FilledStore(EmbeddedStore):
 
 
 async def _serve(count: str, replicas: str = str(data.REPLICAS), auth: str | None = None) -> int:
-    async with FilledStore(int(count), int(replicas)) as store:
+    async with telemetry("facade"), FilledStore(int(count), int(replicas)) as store:
         return await run(store, "127.0.0.1", 0, options=FacadeOptions(auth=auth), ready=_tell)
 
 

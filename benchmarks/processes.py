@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +61,11 @@ def need_open_files(count: int) -> None:
 
 
 @asynccontextmanager
-async def process(*command: str, ready: str | None = None) -> AsyncIterator[Running]:
-    """Runs ``command`` until the block ends; gives it when its URL ``ready`` is answered, or
-    without one when it has written its first line.
+async def process(
+    *command: str, ready: str | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Running]:
+    """Runs ``command``, with ``environment`` besides ours, until the block ends; gives it when its
+    URL ``ready`` is answered, or without one when it has written its first line.
 
     Raises :class:`RuntimeError` with what it said on stderr where it ends before, or later where
     the block fails then or the program did.
@@ -73,7 +75,7 @@ async def process(*command: str, ready: str | None = None) -> AsyncIterator[Runn
         started = await asyncio.create_subprocess_exec(
             *command,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), **(environment or {})},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE if ready is None else said,
             stderr=said,
@@ -137,9 +139,12 @@ async def _answered(started: asyncio.subprocess.Process, url: str) -> bool:
 
 
 @asynccontextmanager
-async def python(module: str, *arguments: str) -> AsyncIterator[tuple[str, int]]:
+async def python(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[str, int]]:
     """Runs a Python module that writes its URL; gives URL and process id once it is ready."""
-    async with process(sys.executable, "-m", module, *arguments) as running:
+    command = (sys.executable, "-m", module, *arguments)
+    async with process(*command, environment=environment) as running:
         async with asyncio.timeout(_PATIENCE):
             if not await _answered(running.process, f"{running.first}/ready"):
                 raise RuntimeError(f"{module} was never ready")

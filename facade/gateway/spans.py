@@ -16,8 +16,8 @@ from multidict import CIMultiDict
 from mcp_discovery.facade.gateway.upstream import SESSION, ForwardedRequest
 from mcp_discovery.record import Record
 from mcp_discovery.telemetry import spans
-from mcp_discovery.telemetry.conventions import CONTEXT, mcp_request
-from mcp_discovery.telemetry.spans import NO_SPAN, TraceSpan
+from mcp_discovery.telemetry.conventions import mcp_request
+from mcp_discovery.telemetry.spans import CONTEXT, NO_SPAN, TraceSpan
 from mcp_discovery.urls import urls_of
 
 _PARENT: Final = CONTEXT[0]

@@ -26,7 +26,6 @@ from mcp_discovery.facade.http.problems import Handler, problem_of
 from mcp_discovery.facade.http.tracing import CURRENT_TRACE, Trace
 from mcp_discovery.http_listener import sign
 from mcp_discovery.telemetry.conventions import http_answered
-from mcp_discovery.telemetry.spans import NO_SPAN
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,8 @@ class OutermostMiddleware:
             finally:
                 release(request)
             status = response.status
-            http_answered(trace.span, status, from_=500)
+            if trace.span.is_recorded:
+                http_answered(trace.span, status, from_=500)
             if status >= 400:
                 self.reshape_error(request, response)
             self.metrics.count(request, response, time.monotonic() - trace.began)
@@ -101,6 +101,7 @@ class OutermostMiddleware:
             await self._compression.compress(request, response)
         if status == 204 and request.method == "OPTIONS":
             self.cors.answer_preflight(request, response)
+        trace.over = True
         return response
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -112,5 +113,5 @@ class OutermostMiddleware:
             finish(request, response)
         if (trace := CURRENT_TRACE.get()) is not None:
             trace.sign(response)
-            if trace.span is not NO_SPAN:
+            if trace.span.is_recorded:
                 trace.begin(request, response)

@@ -34,7 +34,7 @@ class Trace:
     The id is the one that the request brings, if it may stand in logs and headers, or a new one.
     """
 
-    __slots__ = ("began", "id", "span", "store")
+    __slots__ = ("began", "id", "over", "span", "store")
 
     def __init__(self, request: web.Request) -> None:
         given = request.headers.get(REQUEST_ID)
@@ -44,7 +44,9 @@ class Trace:
         self.began = time.monotonic()
         #: ``None`` until the store is called.
         self.store: StoreTime | None = None
-        self.span = self._span(request) if spans.are_on() else NO_SPAN
+        #: Whether the request is answered: what its tasks still do is not for it.
+        self.over = False
+        self.span = NO_SPAN if spans.drops(request.headers) else self._span(request)
 
     def _span(self, request: web.Request) -> TraceSpan:
         """The span of the request, by the conventions for HTTP servers: below what its headers
@@ -61,7 +63,6 @@ class Trace:
                 "http.request.method": method,
                 "url.scheme": request.scheme,
                 "url.path": request.rel_url.raw_path,
-                "network.protocol.version": f"{request.version.major}.{request.version.minor}",
                 "server.address": request.host[:_LONGEST],
                 "user_agent.original": request.headers.get("User-Agent", "")[:_LONGEST],
                 "http.response.header.x-request-id": [self.id],
@@ -102,6 +103,9 @@ class StoreTime:
 #: The trace of the request that the current task answers. It stays when the handler is done, since
 #: the head of the response is written after that; each request has a task of its own.
 CURRENT_TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+spans.answering = CURRENT_TRACE.get
 
 
 def request_id() -> str | None:

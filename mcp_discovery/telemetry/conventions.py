@@ -15,12 +15,10 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from mcp_discovery.telemetry import spans
-from mcp_discovery.telemetry.spans import NO_SPAN, Attribute, TraceSpan
+from mcp_discovery.telemetry.spans import CONTEXT, NO_SPAN, Attribute, TraceSpan
 
 #: The methods that HTTP itself has; any other makes no name.
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
-#: The names of a trace's context, in headers and in ``_meta``.
-CONTEXT: Final = ("traceparent", "tracestate", "baggage")
 #: A part of a path that names one thing: an id, a digest, a key.
 _OF_ONE: Final = re.compile(r".*[0-9:%].*")
 _MOST_PARTS: Final = 4

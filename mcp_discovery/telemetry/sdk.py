@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
+import random
 import socket
 import time
 import uuid
@@ -15,14 +17,19 @@ from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Any, Final, Self
 
+from multidict import istr
 from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from mcp_discovery.errors import InvalidInputError
+from mcp_discovery.telemetry import spans
 from mcp_discovery.telemetry.spans import (
+    CONTEXT,
     NO_SPAN,
     Attribute,
     Carrier,
@@ -34,6 +41,7 @@ from mcp_discovery.telemetry.spans import (
 from mcp_discovery.version import installed_version
 
 _SCOPE: Final = "mcp-discovery"
+_PARENT: Final = istr("traceparent")
 _KINDS: Final[Mapping[Kind, SpanKind]] = {
     "internal": SpanKind.INTERNAL,
     "server": SpanKind.SERVER,
@@ -48,7 +56,7 @@ _GRACE: Final = 5.0
 _SILENCE: Final = 300.0
 
 
-class _Unsampled(trace.NonRecordingSpan):
+class _Unsampled(TraceSpan, trace.NonRecordingSpan):
     """The span of a trace that is not recorded: it passes its context on, until it ends."""
 
     end_time: int | None = None
@@ -57,11 +65,29 @@ class _Unsampled(trace.NonRecordingSpan):
         self.end_time = 0
 
 
+class _Ids(RandomIdGenerator):
+    """Draws ids; the next trace has the one that was drawn already, if any."""
+
+    drawn: int | None = None
+
+    def generate_trace_id(self) -> int:
+        drawn, self.drawn = self.drawn, None
+        return drawn if drawn is not None else super().generate_trace_id()
+
+
 def _ambient() -> tuple[Context, trace.Span]:
     """The current context and its span. A task that was started in a span outlives it, often for
     long: what it does then is none of that span's."""
     current = contexts.get_current()
     span = trace.get_current_span(current)
+    if span is trace.INVALID_SPAN:
+        own = spans.answering()
+        if own is not None and not own.over:
+            if own.span is NO_SPAN:  # nobody wanted to know its context until now
+                ids = random.getrandbits(128) or 1, random.getrandbits(64) or 1
+                own.span = _Unsampled(trace.SpanContext(*ids, is_remote=False))
+            if isinstance(own.span, _Unsampled):
+                span, current = own.span, trace.set_span_in_context(own.span, current)
     if getattr(span, "end_time", None) is not None:
         return _EMPTY, trace.INVALID_SPAN
     return current, span
@@ -118,8 +144,32 @@ class _LiveSpan(TraceSpan):
 class ApiTracer:
     """Makes spans with the tracer that is set up for the whole process, whoever did."""
 
-    def __init__(self) -> None:
+    def __init__(self, ids: _Ids | None = None) -> None:
+        """``ids`` are where the tracer has its ids from, if it is this module's."""
         self._tracer = trace.get_tracer(_SCOPE, installed_version())
+        self._ids = ids
+        self._fields = frozenset(propagate.get_global_textmap().fields)
+        usual = self._fields <= set(CONTEXT)
+        self._bound = None if ids is None or not usual else _bound()
+        self._left = 0 if self._bound is None else self._skipped()
+
+    def drops(self, headers: Carrier) -> bool:
+        """Counts to the next trace that is recorded, by the same law as the SDK's sampler, which
+        then decides so by the id that is drawn for it here."""
+        if self._bound is None or _PARENT in headers:
+            return False
+        self._left -= 1
+        if self._left >= 0:
+            return True
+        self._left = self._skipped()
+        assert self._ids is not None
+        self._ids.drawn = random.getrandbits(64) << 64 | random.randrange(self._bound)
+        return False
+
+    def _skipped(self) -> int:
+        """How many traces to drop before the next recorded one: geometrically distributed."""
+        share = (self._bound or 0) / 2**64
+        return int(math.log(1.0 - random.random()) / math.log1p(-share))
 
     def start(
         self, name: str, kind: Kind, parent: Carrier | None, *, fresh: bool, below: bool
@@ -128,7 +178,7 @@ class ApiTracer:
         if below and not ambient.is_recording():
             return NO_SPAN
         given, links = current, None
-        if parent is not None and "traceparent" in parent:
+        if parent is not None and any(each in parent for each in self._fields):
             remote = propagate.extract(parent, _EMPTY)
             carried = trace.get_current_span(remote).get_span_context()
             known = ambient.get_span_context()
@@ -166,12 +216,13 @@ class Telemetry:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-            traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+            ids = _Ids()
+            traces = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=ids)
             for each in exporters["TRACES"]:
                 traces.add_span_processor(BatchSpanProcessor(each))
             trace.set_tracer_provider(traces)  # the MCP SDK's spans are among ours
             self._closing.append(traces)
-            use(ApiTracer())
+            use(ApiTracer(ids))
         if "LOGS" in wanted:
             from opentelemetry.sdk._logs import LoggerProvider
             from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
@@ -215,6 +266,19 @@ class Telemetry:
         closing = (*self._closing, *(self._metrics or ()))
         ends = [asyncio.to_thread(each.shutdown) for each in closing]
         await asyncio.wait([asyncio.ensure_future(asyncio.gather(*ends))], timeout=_GRACE)
+
+
+def _bound() -> int | None:
+    """Below which value of its lower 64 bits a trace id is one of a recorded trace, as the SDK's
+    samplers by ratio have it; ``None``: the sampler is another one, or takes all or none."""
+    name = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    if name not in ("traceidratio", "parentbased_traceidratio"):
+        return None
+    try:
+        share = float(os.environ["OTEL_TRACES_SAMPLER_ARG"])
+    except (KeyError, ValueError):
+        return None
+    return TraceIdRatioBased.get_bound_for_rate(share) if 0 < share < 1 else None
 
 
 def _resource(service: str) -> Any:

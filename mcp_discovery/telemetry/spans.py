@@ -6,12 +6,14 @@ in ``params._meta`` of MCP's messages under the same names (SEP-414).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 Kind: TypeAlias = Literal["internal", "server", "client"]
 Attribute: TypeAlias = "str | int | float | bool | list[str]"
+#: The names of a trace's context, in headers and in ``_meta``.
+CONTEXT: Final = ("traceparent", "tracestate", "baggage")
 #: Headers, or ``_meta``: what has a context under ``traceparent``, ``tracestate``, ``baggage``.
 Carrier: TypeAlias = Mapping[str, Any]
 
@@ -69,6 +71,9 @@ class Tracer(Protocol):
     ) -> TraceSpan:
         """See :func:`span`."""
 
+    def drops(self, headers: Carrier) -> bool:
+        """See :func:`drops`."""
+
     def inject(self, carrier: MutableMapping[str, Any]) -> None:
         """See :func:`inject`."""
 
@@ -76,7 +81,20 @@ class Tracer(Protocol):
         """See :func:`ids`."""
 
 
+class Answering(Protocol):
+    """The request that a task answers: its span, and whether it is over."""
+
+    span: TraceSpan
+    over: bool
+
+
+def _nothing() -> None:
+    return None
+
+
 _tracer: Tracer | None = None
+#: Gives what the current task answers, if it answers anything.
+answering: Callable[[], Answering | None] = _nothing
 
 
 def use(tracer: Tracer | None) -> None:
@@ -108,6 +126,12 @@ def span(
     if _tracer is None:
         return NO_SPAN
     return _tracer.start(name, kind, parent, fresh=fresh, below=below)
+
+
+def drops(headers: Carrier) -> bool:
+    """Whether the trace of a request with these ``headers`` is not recorded, as those of nearly all
+    are where it is sampled: it needs no span then, only an :class:`Answering` for who asks."""
+    return _tracer is None or _tracer.drops(headers)
 
 
 def inject(carrier: MutableMapping[str, Any]) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from mcp_discovery.cli import options
+from mcp_discovery.telemetry.setup import signals
 from tests.deploy.compose.project import FILE, FOLDER, STORES, of_store, project
 from tests.deploy.image.building import ROOT
 from tests.programs import command
 from tests.stores.binaries import RECENT_VERSIONS
 
 _OURS = {"analytics", "analytics-sidecar", "facade", "product-catalog", "product-catalog-sidecar"}
+#: Images with nothing in them that could ask the service how it is.
+_WITHOUT_PROGRAMS = {"collector", "tempo", "loki"}
 
 
 @pytest.fixture(scope="module", params=list(STORES))
@@ -33,6 +38,7 @@ def test_profiles_choose_the_services(store: str) -> None:
     assert set(of_store(store, "monitoring")["services"]) == _OURS | more | {
         "prometheus",
         "grafana",
+        *_WITHOUT_PROGRAMS,
     }
 
 
@@ -50,7 +56,10 @@ def test_every_service_is_confined_and_watched(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service.get("privileged") and not service.get("cap_add")
-    assert service["healthcheck"]["test"][0] == "CMD"
+    if name in _WITHOUT_PROGRAMS:
+        assert service["healthcheck"]["disable"] is True
+    else:
+        assert service["healthcheck"]["test"][0] == "CMD"
     for port in service.get("ports") or []:
         assert port["host_ip"] == "127.0.0.1"
 
@@ -79,7 +88,7 @@ def test_every_file_that_it_names_is_there() -> None:
             named += 1
             assert Path(build["context"]) == ROOT
             assert (ROOT / build["dockerfile"]).is_file()
-    assert named == 6
+    assert named == 8
 
 
 async def test_every_command_is_one_that_we_have() -> None:
@@ -124,3 +133,38 @@ def test_secrets_are_files() -> None:
     assert not re.search(r"(?i)(password|token): (?!/run/secrets/)\S", FILE.read_text())
     secrets = _everything()["secrets"]
     assert all(Path(each["file"]).parent == FOLDER / "secrets" for each in secrets.values())
+
+
+def test_traces_and_logs_have_a_way_from_each_of_ours_to_grafana() -> None:
+    everything = project(
+        "consul", "monitoring", environment={"OTLP_ENDPOINT": "http://collector:4318"}
+    )["services"]
+    for name in ("facade", "analytics-sidecar", "product-catalog-sidecar"):
+        given = everything[name]["environment"]
+        assert signals(given) == {"TRACES", "LOGS"}
+        where = urlsplit(given["OTEL_EXPORTER_OTLP_ENDPOINT"])
+        assert where.hostname in everything
+    assert signals(_everything()["services"]["facade"]["environment"]) == set()
+    collector = yaml.safe_load((ROOT / "deploy/otel/collector.yaml").read_text())
+    tempo = yaml.safe_load((ROOT / "deploy/otel/tempo.yaml").read_text())
+    listens = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    assert listens == f"0.0.0.0:{where.port}"
+    grafana = ROOT / "deploy/grafana/provisioning/datasources"
+    sources = {
+        each["uid"]: each
+        for file in grafana.glob("*.yaml")
+        for each in yaml.safe_load(file.read_text())["datasources"]
+    }
+    for pipeline in collector["service"]["pipelines"].values():
+        for part in ("receivers", "processors", "exporters"):
+            assert set(pipeline[part]) <= collector[part].keys()
+        for exporter in pipeline["exporters"]:
+            assert urlsplit(collector["exporters"][exporter]["endpoint"]).hostname in everything
+    receiver = tempo["distributor"]["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    port = urlsplit(collector["exporters"]["otlphttp/tempo"]["endpoint"]).port
+    assert receiver == f"0.0.0.0:{port}"
+    shown = sources["mcp-discovery-tempo"]["url"]
+    assert shown == f"http://tempo:{tempo['server']['http_listen_port']}"
+    # What one source leads to is another one that there is.
+    for text in (file.read_text() for file in grafana.glob("*.yaml")):
+        assert set(re.findall(r"datasourceUid: (\S+?)[,}]?$", text, re.MULTILINE)) <= sources.keys()

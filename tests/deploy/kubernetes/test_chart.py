@@ -244,7 +244,8 @@ spec:
     {{- include "mcp-discovery.sidecar" (dict
           "store" "etcd://etcd.etcd.svc:2379" "url" "http://127.0.0.1:8000/mcp"
           "tags" (list "products") "drain" 8 "secret" (dict "name" "s" "keys" (list "token"))
-          "tls" (dict "secretName" "t") "extraArgs" (list "--owner=shop")) | nindent 4 }}
+          "tls" (dict "secretName" "t") "extraArgs" (list "--owner=shop")
+          "telemetry" (dict "otlpEndpoint" "http://collector:4318")) | nindent 4 }}
   containers:
     - name: server
       image: mine:1
@@ -260,11 +261,38 @@ spec:
     assert {"--drain=8", "--owner=shop", "--tag=products"} <= set(
         pod["spec"]["initContainers"][0]["args"]
     )
+    (endpoint,) = _telemetry(pod["spec"]["initContainers"][0])
+    assert endpoint == {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}
     assert pod["spec"]["containers"][0]["lifecycle"]["preStop"] == {"sleep": {"seconds": 10}}
     with pytest.raises(HelmFailed, match="needs `url`, such as"):
         text = (chart / "templates/pod.yaml").read_text()
         (chart / "templates/pod.yaml").write_text(text.replace('"url"', '"uri"'))
         rendered(chart=chart)
+
+
+def _telemetry(container: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in container["env"] if each["name"].startswith("OTEL_")]
+
+
+def test_telemetry_is_set_by_its_own_variables() -> None:
+    options = (
+        *("--set", "telemetry.otlpEndpoint=http://collector:4318"),
+        *(
+            "--set",
+            "telemetry.env.OTEL_TRACES_SAMPLER_ARG=0.01",
+            "--set",
+            "exampleServer.enabled=true",
+        ),
+    )
+    for workload in of_kind(rendered(*options), "Deployment"):
+        spec = workload["spec"]["template"]["spec"]
+        ours = spec.get("initContainers", spec["containers"])[0]
+        assert _telemetry(ours) == [
+            {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"},
+            {"name": "OTEL_TRACES_SAMPLER_ARG", "value": "0.01"},
+        ]
+    for workload in of_kind(rendered(), "Deployment"):
+        assert not _telemetry(workload["spec"]["template"]["spec"]["containers"][0])
 
 
 @pytest.mark.parametrize(

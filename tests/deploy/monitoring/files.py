@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 PAGE = ROOT / "docs" / "operations.md"
 DASHBOARD = GRAFANA / "dashboards" / "mcp-discovery.json"
+
+#: The dashboard's own variables that choose what is shown; all of it, where nothing is chosen.
+FILTERS = ("facade", "server", "zone", "datacenter")
+_FILTER = re.compile(rf"\$({'|'.join(FILTERS)})\b")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -35,7 +40,7 @@ def panels() -> list[dict[str, Any]]:
 def expressions() -> list[tuple[str, str]]:
     """Each panel's title with each of its expressions, Grafana's own variables filled in."""
     return [
-        (panel["title"], target["expr"].replace("$__rate_interval", "5m"))
+        (panel["title"], _FILTER.sub(".*", target["expr"].replace("$__rate_interval", "5m")))
         for panel in panels()
         for target in panel["targets"]
     ]

@@ -100,3 +100,15 @@ capabilities:
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
+
+{{/* The variables of OpenTelemetry; given: otlpEndpoint, env. */}}
+{{- define "mcp-discovery.telemetryEnv" -}}
+{{- with .otlpEndpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- range $name, $value := .env }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}

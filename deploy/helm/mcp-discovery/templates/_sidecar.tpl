@@ -25,7 +25,7 @@ Deployment (examples: templates/example-server.yaml):
 
 Given: store and url (required), name, id (default: the pod's name), tags, advertiseUrl, version,
 weight, zone, ttl, drain (seconds, 5), healthPort (4001), secret (name, keys), tls (secretName,
-clientCertificate), image, pullPolicy, resources, extraArgs.
+clientCertificate), telemetry (otlpEndpoint, env), image, pullPolicy, resources, extraArgs.
 
 It is a native sidecar: an init container that stays. The server starts after it, and it ends after
 the server. So that agents let go of a server before that is stopped, its preStop hook, which the
@@ -82,6 +82,9 @@ hook lets the server live on until then.
         fieldRef:
           fieldPath: metadata.name
     {{- with include "mcp-discovery.storeEnv" . | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with include "mcp-discovery.telemetryEnv" (.telemetry | default dict) | trim }}
     {{- . | nindent 4 }}
     {{- end }}
   ports:
