@@ -202,7 +202,7 @@ function counts() {
   clearTimeout(counting);
   counting = 0;
   const { servers, instances } = list.numbers;
-  const more = !list.isWhole ? "…" : list.total > list.size ? `, the best of ${list.total.toLocaleString("en")}` : "";
+  const more = !list.isWhole ? "…" : list.total > list.size ? `, of ${list.total.toLocaleString("en")} that match` : "";
   document.getElementById("servers-number").textContent =
     `${servers.toLocaleString("en")} ${servers === 1 ? "server" : "servers"}, ${instances.toLocaleString("en")} ${instances === 1 ? "instance" : "instances"}${more}`;
   for (const each of document.querySelectorAll("[data-count]")) {
