@@ -18,6 +18,8 @@ def concrete(path: str) -> str:
 
 def shape(path: str) -> str:
     """The type of errors: others have specified that of some paths."""
+    if path.startswith("/ui/servers/"):  # what became of one that is not there is a page
+        return "text/html; charset=utf-8"
     theirs = path.startswith(("/v0.1/", "/api/ard/", "/api/ask", "/api/platform/query"))
     return "application/json" if theirs else "application/problem+json"
 
