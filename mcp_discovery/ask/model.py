@@ -144,7 +144,10 @@ def error_of(provider: str, error: Exception, *, kind: str | None = None) -> Mod
     """What an SDK raised, as :class:`ModelError`; ``kind`` is the API's own word for it."""
     status = getattr(error, "status_code", None) or getattr(error, "code", None)
     status = status if isinstance(status, int) and status >= 400 else None
-    said = getattr(error, "message", None) or str(error) or type(error).__name__
+    body = getattr(error, "body", None)
+    said = getattr(error, "api_message", None)  # Anthropic's, where the API itself said something
+    said = said or (body.get("message") if isinstance(body, Mapping) else None)
+    said = said or getattr(error, "message", None) or str(error) or type(error).__name__
     # Without a status it broke on the way, or the answer ends with an error of the server's.
     passing = status in _PASSING if status is not None else kind not in _FINAL
     headers = getattr(getattr(error, "response", None), "headers", None)

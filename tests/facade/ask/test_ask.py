@@ -212,7 +212,8 @@ async def test_a_client_that_leaves_ends_all_of_it(asking: Asking, accept: str) 
 async def test_without_a_model_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
         monkeypatch.delenv(key, raising=False)
-    off: list[dict[str, Any]] = [{}, {"ask": "off"}, {"open_to_strangers": True}]
+    strangers = ({"open_to_strangers": True}, {"open_writes": False})
+    off: list[dict[str, Any]] = [{}, {"ask": "off"}, *strangers]
     for number, options in enumerate(off):
         if number:
             monkeypatch.setenv("OPENAI_API_KEY", "x")
