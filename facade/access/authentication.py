@@ -4,94 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 from aiohttp.hdrs import AUTHORIZATION
 
 from mcp_discovery.credential_files import FollowedFiles
-from mcp_discovery.facade.access import tokens
 from mcp_discovery.facade.access.auth_file import Policy
 from mcp_discovery.facade.access.browser_session import (
     BrowserSession,
     BrowserSessions,
-    SignedIn,
     identified_by,
     require_csrf,
 )
 from mcp_discovery.facade.access.caller import Caller
 from mcp_discovery.facade.access.certificates import certificate_of, roles_of
 from mcp_discovery.facade.access.challenge import Challenges, resource_path
+from mcp_discovery.facade.access.credential import (
+    Credential,
+    credential_in,
+    credential_of_login,
+)
 from mcp_discovery.facade.access.refused_credentials import (
     IssuerAwayError,
     RefusedCredentials,
     UntrustedTokenError,
 )
-from mcp_discovery.facade.access.rights import Rights
 from mcp_discovery.facade.http.client_address import client_of
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.http_listener import Connection
 
-if TYPE_CHECKING:
-    from mcp_discovery.facade.access.issuer_keys import IssuerKeys
-    from mcp_discovery.facade.access.sealing import SealingKeys
-
-#: The longest credential that is looked at, in characters.
-_LONGEST = 16 * 2**10
 #: So many credentials are remembered that counted, by their hashes; then it begins anew.
 _MOST_REMEMBERED = 20_000
-#: Seconds between two looks at the age of the keys that a credential was verified with.
-_LOOK_EVERY = 0.25
-
-
-@dataclass(eq=False, slots=True)
-class _Credential:
-    """A token that counted: it does while the policy is the same and its issuer drops no key."""
-
-    policy: Policy
-    by: Literal["token", "jwt"]
-    subject: str
-    roles: tuple[str, ...]
-    rights: Rights
-    expires_at: float | None
-    keys: IssuerKeys | None = None
-    removed: int = 0
-    #: For which resources it was made, ``None`` for all of the facade's.
-    audience: frozenset[str] | None = None
-    #: The session of a browser that shows it, and the keys that opened its cookie.
-    session: BrowserSession | None = None
-    sealing: SealingKeys | None = None
-    #: Who showed it last, most often at the same address as now.
-    _caller: Caller | None = None
-    _looked_at: float = 0.0
-
-    def caller(self, address: str) -> Caller:
-        """Who shows it at ``address``."""
-        if self._caller is None or self._caller.address != address:
-            self._caller = Caller(
-                *(self.subject, self.by, self.roles, self.rights, address, self.expires_at),
-                is_for_one_resource=self.audience is not None,
-            )
-        return self._caller
-
-    def counts_in(self, policy: Policy) -> bool:
-        """Whether it counts still; raises :class:`IssuerAwayError`."""
-        if self.policy is not policy:
-            return False
-        if policy.sealing is not None and self.sealing not in (None, policy.sealing()):
-            return False
-        now = time.time()
-        if self.keys is not None:
-            if not self._looked_at <= now < self._looked_at + _LOOK_EVERY:
-                self.keys.known()  # has a file of keys looked at, and how old they are
-                self._looked_at = now
-            if self.removed != self.keys.removed:
-                return False
-        return self.expires_at is None or self.expires_at > now
 
 
 class FileAuthentication:
@@ -119,7 +64,7 @@ class FileAuthentication:
         self._keyring = policy.current().keyring
         self._refusals = refusals
         self.public_url = public_url
-        self._known: dict[bytes, _Credential] = {}
+        self._known: dict[bytes, Credential] = {}
 
     async def running(self, app: web.Application) -> AsyncIterator[None]:
         """From start to clean-up of the application: follows the issuers' keys."""
@@ -195,7 +140,7 @@ class FileAuthentication:
         self._refusals.note(error, client_of(request).address)
         return self._challenges.invalid_token(request)
 
-    async def _of_browser(self, cookie: str, policy: Policy) -> _Credential:
+    async def _of_browser(self, cookie: str, policy: Policy) -> Credential:
         """The credential in the session with this ``cookie``; raises :class:`UntrustedTokenError`
         and :class:`IssuerAwayError`."""
         header = f"session {cookie}"
@@ -211,18 +156,18 @@ class FileAuthentication:
             raise UntrustedTokenError("expired", "somebody has signed out of the session")
         return found
 
-    async def _of_session(self, session: BrowserSession, policy: Policy) -> _Credential:
+    async def _of_session(self, session: BrowserSession, policy: Policy) -> Credential:
         if session.signed_in is not None:
-            found = await _of_login(session.signed_in, policy)
+            found = await credential_of_login(session.signed_in, policy)
         else:
             header = f"Bearer {session.token}"
-            found = await _credential(header, policy, self.public_url)
+            found = await credential_in(header, policy, self.public_url)
         found.session = session
         own = session.ends_at
         found.expires_at = own if found.expires_at is None else min(own, found.expires_at)
         return found
 
-    def _remembered(self, request: web.Request, header: str, policy: Policy) -> _Credential | None:
+    def _remembered(self, request: web.Request, header: str, policy: Policy) -> Credential | None:
         """The credential of ``header``, if it is known and counts still."""
         connection = request.protocol
         if not isinstance(connection, Connection) or not header.isascii():
@@ -230,7 +175,7 @@ class FileAuthentication:
         # Most connections show one credential; a proxy's has the requests of many clients.
         shown, last = connection.shown
         if (
-            isinstance(last, _Credential)
+            isinstance(last, Credential)
             and compare_digest(shown, header)
             and last.counts_in(policy)
         ):
@@ -239,18 +184,18 @@ class FileAuthentication:
             connection.shown = header, found
         return found
 
-    def _known_in(self, policy: Policy, header: str) -> _Credential | None:
+    def _known_in(self, policy: Policy, header: str) -> Credential | None:
         found = self._known.get(_digest(header))
         return found if found is not None and found.counts_in(policy) else None
 
-    async def _verified(self, header: str, policy: Policy) -> _Credential:
+    async def _verified(self, header: str, policy: Policy) -> Credential:
         """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
         :class:`IssuerAwayError`."""
-        found = await _credential(header, policy, self.public_url)
+        found = await credential_in(header, policy, self.public_url)
         self._remember(header, found)
         return found
 
-    def _remember(self, header: str, found: _Credential) -> None:
+    def _remember(self, header: str, found: Credential) -> None:
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[_digest(header)] = found
@@ -265,17 +210,6 @@ def _digest(header: str) -> bytes:
     return hashlib.blake2s(header.encode("utf-8", "surrogateescape")).digest()
 
 
-async def _credential(header: str, policy: Policy, public_url: str | None) -> _Credential:
-    """What counts of an ``Authorization`` header; raises :class:`UntrustedTokenError` and
-    :class:`IssuerAwayError`."""
-    token = _bearer_token(header)
-    if token.startswith(tokens.PREFIX):
-        return _of_facade(token, policy)
-    if policy.issuers:
-        return await _of_issuer(token, policy, public_url)
-    raise UntrustedTokenError("unknown", "it is no token of this facade")
-
-
 def _without_token(request: web.Request, policy: Policy, address: str) -> Caller:
     """The caller by its certificate, or an anonymous one."""
     rules = policy.file.certificates
@@ -285,70 +219,6 @@ def _without_token(request: web.Request, policy: Policy, address: str) -> Caller
         return Caller(found.name, "certificate", roles, rights, address, found.expires_at)
     anonymous = tuple(policy.file.anonymous)
     return Caller("", "anonymous", anonymous, policy.rights(anonymous), address)
-
-
-def _of_facade(token: str, policy: Policy) -> _Credential:
-    """A token that ``mcp-discovery token`` made; raises :class:`UntrustedTokenError`."""
-    found = tokens.find(token, policy.file.tokens)
-    if found is None:
-        raise UntrustedTokenError("unknown", "it is not in the file, or not any more")
-    id, entry = found
-    expires = None if entry.expires is None else entry.expires.timestamp()
-    if expires is not None and expires <= time.time():
-        raise UntrustedTokenError("expired", f"the token {id} has expired")
-    roles = tuple(entry.roles)
-    return _Credential(policy, "token", entry.subject or id, roles, policy.rights(roles), expires)
-
-
-async def _of_issuer(text: str, policy: Policy, public_url: str | None) -> _Credential:
-    """A JWT; raises :class:`UntrustedTokenError` and :class:`IssuerAwayError`."""
-    from mcp_discovery.facade.access import signed_tokens
-
-    read = signed_tokens.read(text)
-    keys = policy.issuers.get(read.issuer)
-    if keys is None:
-        raise UntrustedTokenError("issuer", "its issuer is not one of the file")
-    signed_tokens.check(read, keys.issuer)
-    found = await keys.find(read.key_id, read.algorithm)
-    removed = keys.removed
-    token = signed_tokens.verify(read, keys.issuer, found)
-    rights = policy.rights(token.roles, token.scopes)
-    is_for_all = not token.audience.isdisjoint(keys.audience or {public_url})
-    return _Credential(
-        *(policy, "jwt", token.subject, token.roles, rights, token.expires_at),
-        keys=keys,
-        removed=removed,
-        audience=None if is_for_all else token.audience,
-    )
-
-
-async def _of_login(found: SignedIn, policy: Policy) -> _Credential:
-    """Who signed in at an issuer, with the roles that its claims give now; raises
-    :class:`UntrustedTokenError` and :class:`IssuerAwayError`."""
-    keys = policy.issuers.get(found.issuer)
-    issuer = None if keys is None else keys.issuer
-    if keys is None or issuer is None or issuer.login is None:
-        raise UntrustedTokenError("issuer", "nobody signs in at its issuer any more")
-    if issuer.login.client_id != found.client_id:
-        raise UntrustedTokenError("client", "it was begun by another client")
-    if (issuer.subject_claim, issuer.roles_claim) != found.read_by:
-        raise UntrustedTokenError("claims", "its claims were read otherwise than now")
-    known = await keys.find(found.key_id, found.algorithm)
-    if all(each.mark != found.key for each in known):
-        raise UntrustedTokenError("signature", "its issuer has dropped the key that signed it")
-    roles = tuple(issuer.roles_of({issuer.roles_claim: list(found.roles)}))
-    rights = policy.rights(roles, issuer.scopes_of({"scope": found.scope}))
-    subject = f"{issuer.issuer}#{found.subject}"
-    return _Credential(policy, "jwt", subject, roles, rights, None, keys, keys.removed)
-
-
-def _bearer_token(header: str) -> str:
-    """The token; raises :class:`UntrustedTokenError` for another kind of credential."""
-    scheme, _, token = header.partition(" ")
-    token = token.strip(" \t")  # RFC 9110, 5.6.3
-    if scheme.lower() != "bearer" or not token or len(token) > _LONGEST:
-        raise UntrustedTokenError("malformed", "it is no bearer token, or too long a one")
-    return token
 
 
 AUTHENTICATION: web.AppKey[FileAuthentication] = web.AppKey("authentication", FileAuthentication)

@@ -22,6 +22,7 @@ async def test_a_page_leads_to_the_form_and_back(tmp_path: Path) -> None:
             303,
             "../ui/login?next=%2Fui%2Fstatus%3Fpage%3D2",
         )
+        assert (await browser.open("/")).headers["Location"] == "./ui/login?next=%2F"
         fields = await browser.form("/ui/login?next=%2Fui%2Fstatus%3Fpage%3D2")
         assert fields["next"] == "/ui/status?page=2"
         reply = await browser("POST", "/ui/login", data=fields | {"token": TOKENS["reader"]})
