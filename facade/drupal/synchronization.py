@@ -122,22 +122,22 @@ class Synchronization:
 
     async def push(self) -> None:
         """Makes the changes of the site; one that fails is told, and does not end the others."""
-        turns = asyncio.Semaphore(_AT_ONCE)
+        remaining = iter(self._changes)
 
-        async def one(id: str, change: Change) -> None:
-            async with turns:
+        async def make() -> None:
+            for id, change in remaining:
                 try:
                     await change()
                 except DrupalError as error:
                     self._forget(id)
-                    if error.status == 409:  # made meanwhile, by another facade or in Drupal
-                        self._conflict(id, "it was made there meanwhile; synchronize again", [])
+                    if error.status == 409:  # by another facade, or in Drupal
+                        self._conflict(id, f"{error}; synchronize again", [])
                     else:
                         self.report.failed.append({"id": id, "reason": str(error)})
 
         async with asyncio.TaskGroup() as group:
-            for id, change in self._changes:
-                group.create_task(one(id, change))
+            for _ in range(_AT_ONCE):
+                group.create_task(make())
 
     def pulled(self, pulled: Pulled) -> None:
         """What came from Drupal is here; that it was synchronized is put down there."""

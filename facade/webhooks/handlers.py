@@ -87,7 +87,7 @@ async def receivers(request: web.Request) -> web.Response:
                 "url": receiver.shown_url,
                 "events": list(receiver.events),
                 "filter": dict(receiver.filter),
-                "state": "disabled" if state.gone else "failing" if state.failures else "active",
+                "state": _state(state, last),
             }
             shown |= {each: counts.get((name, each), 0) for each in _STATES}
             shown["dropped"] = state.outcomes["dropped"]
@@ -123,7 +123,7 @@ async def redeliver(request: web.Request) -> web.Response:
                 f"GET /webhooks/{state.receiver.name}/deliveries lists what has one"
             )
             raise ProblemError(404, "unknown-delivery", detail)
-        if state.gone:
+        if state.is_gone(await webhooks.deliveries.last(state.receiver.name)):
             detail = (
                 f"{state.receiver.name} has said that it wants no messages (410); test it first: "
                 f"POST /webhooks/{state.receiver.name}/test"
@@ -174,6 +174,13 @@ def _receiver(request: web.Request, webhooks: Webhooks) -> ReceiverState:
         detail = f"there is no receiver {name[:100]!r}; {hint}"
         raise ProblemError(404, "unknown-receiver", detail)
     return state
+
+
+def _state(state: ReceiverState, last: Delivery | None) -> str:
+    """Made of what was tried last, by whichever facade."""
+    if state.is_gone(last):
+        return "disabled"
+    return "active" if last is None or last.error is None else "failing"
 
 
 def _shown(delivery: Delivery) -> dict[str, Any]:

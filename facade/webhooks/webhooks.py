@@ -67,6 +67,10 @@ class ReceiverState:
     outcomes: Counter[str] = field(default_factory=Counter)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def is_gone(self, last: Delivery | None) -> bool:
+        """Whether it wants nothing, as ``last``, which was tried last, says."""
+        return last is not None and (last.status, last.target) == (GONE, self.receiver.target)
+
 
 class Webhooks:
     """The receivers in ``file``, and what waits for them in ``deliveries``.
@@ -137,7 +141,8 @@ class Webhooks:
 
     async def _follow(self) -> None:
         await self._catalog.ready()
-        self._catalog.listeners.append(self._take)
+        if self._take not in self._catalog.listeners:  # this may be begun anew
+            self._catalog.listeners.append(self._take)
         made, stale = ChangeMessages(), self._catalog.view.stale_since
         self._held = self._catalog.held_total
         names = set(names_in(self._catalog.view))
@@ -276,15 +281,16 @@ class Webhooks:
     # -- sending ---------------------------------------------------------------------------------
 
     async def _serve(self, state: ReceiverState) -> None:
-        name = state.receiver.name
-        last = await self.deliveries.last(name)
-        if last is not None and last.status == GONE and last.target == state.receiver.target:
-            state.gone = True
+        led = False
         while True:
             state.wake.clear()
             delivery = None
-            if self.leads and not state.gone and now() >= state.paused_until:
-                delivery = await self.deliveries.due(name, now())
+            if self.leads and now() >= state.paused_until:
+                if state.gone or not led:  # another facade may have tested it meanwhile
+                    state.gone = state.is_gone(await self.deliveries.last(state.receiver.name))
+                if not state.gone:
+                    delivery = await self.deliveries.due(state.receiver.name, now())
+            led = self.leads
             if delivery is not None:
                 await self._send(state, delivery)
                 continue

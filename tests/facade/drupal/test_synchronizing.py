@@ -165,7 +165,7 @@ async def test_what_was_made_meanwhile_is_a_conflict(ask: Client, drupal: FakeDr
     drupal.before_change = made
     told = await sync(ask, drupal, "push")
     assert told["pushed"]["created"] == []
-    assert "made there meanwhile" in told["conflicts"][0]["reason"]
+    assert "Entity already exists" in told["conflicts"][0]["reason"]
 
 
 async def test_pages_are_followed(ask: Client, drupal: FakeDrupalSite) -> None:
