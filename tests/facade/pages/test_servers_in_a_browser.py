@@ -272,3 +272,17 @@ async def test_a_server_is_followed_in_place(browser: Browser, ask: Client) -> N
         for id in ("maps-1", "maps-2"):
             await ask("DELETE", f"/servers/{id}")
         await page.get_by_role("heading", name="No such server").wait_for()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_four_thousand_letters_without_a_space_keep_nobody_out(
+    browser: Browser, ask: Client, width: int
+) -> None:
+    wide = {"title": "W" * 200, "description": "W" * 4000, "zone": "W" * 60, "version": "1.0.0"}
+    await fill(ask, leased("shop-1", name="s" * 60, metadata={"k" * 60: "W" * 1000}, **wide))
+    async with browsed(browser, width=width) as each:
+        for path in ("/", f"/ui/servers/{'s' * 60}", "/ui/servers/nothing"):
+            await each.page.goto(ask.url + path)
+            await is_so(each.page, "document.readyState === 'complete'")
+            assert await each.overflow() <= 0, path
+            assert await each.findings() == [], path
