@@ -24,6 +24,7 @@ from mcp_discovery.facade.connections.handlers import ROTATION, arrangement
 from mcp_discovery.facade.documents.documents import DOCUMENTS, Documents
 from mcp_discovery.facade.mcp.server import MCP_SERVICE, McpServer, McpService
 from mcp_discovery.facade.options import FacadeOptions
+from mcp_discovery.facade.pages.server_lines import SERVER_LINES, ServerLines
 from mcp_discovery.facade.queries.answers import NAMED_ANSWERS, NamedAnswers
 from mcp_discovery.facade.registry.cards import AI_CATALOGS, AiCatalogs
 from mcp_discovery.facade.registry.index import AGENT_INDEX, REGISTRY_INDEX, RegistryIndex
@@ -68,6 +69,7 @@ class ListParts(PartSet):
         index = RegistryIndex(catalog, addresses)
         agents = self[AGENT_INDEX] = RegistryIndex(catalog, addresses, kind=AGENT)
         self[CATALOG], self[DOCUMENTS], self[USAGE] = catalog, documents, usage
+        self[SERVER_LINES] = ServerLines()
         self[MISSED], self[ROTATION] = MissedInstances(catalog), RoundRobin()
         self[SEARCH], self[LISTS], self[POLLS] = search, lists, polls
         self[STREAMS], self[SOCKETS] = EventStreams(catalog, **pace), sockets

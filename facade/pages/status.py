@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
 
 from aiohttp import web
 
-from mcp_discovery.adapters.view import Entry
 from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.access.challenge import CHALLENGES
 from mcp_discovery.facade.access.list_parts import PARTS
 from mcp_discovery.facade.access.parts import PartSet, parts_of
 from mcp_discovery.facade.http.operation import Parameter
-from mcp_discovery.facade.http.pauses import made_of_each, sliced
 from mcp_discovery.facade.options import OPTIONS
+from mcp_discovery.facade.pages.server_lines import SERVER_LINES
 from mcp_discovery.facade.pages.site import page, page_operation
 from mcp_discovery.facade.servers.current_list import CATALOG, MISSED, current_view
-from mcp_discovery.health import Status
 
 #: How many servers one page shows.
 _ON_A_PAGE = 200
-#: From the worst to the best: servers, and their instances.
-_SERVERS_WORST_FIRST = ("down", "degraded", "operational")
-_WORST_FIRST = (Status.DOWN, Status.DEGRADED, Status.DRAINING, Status.HEALTHY)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLine:
-    """One server: ``status`` is ``operational`` (all instances are healthy), ``degraded`` (some
-    are) or ``down``; ``since`` is when that began, ``reason`` that of its worst instance."""
-
-    name: str
-    title: str
-    status: str
-    since: datetime
-    reason: str
-    instances: int
-    healthy: int
-
-
-async def server_lines(entries: Iterable[Entry]) -> list[ServerLine]:
-    """``entries`` by their servers, the worst first, then by name."""
-    by_name: defaultdict[str, list[Entry]] = defaultdict(list)
-    async for each in sliced(entries):
-        by_name[each.record.name].append(each)
-    lines = await made_of_each(by_name.items(), lambda each: _line(*each))
-    return sorted(lines, key=lambda each: (_SERVERS_WORST_FIRST.index(each.status), each.name))
-
-
-def _line(name: str, entries: list[Entry]) -> ServerLine:
-    counts = Counter(each.health.status for each in entries)
-    healthy = counts[Status.HEALTHY]
-    worst = min(entries, key=lambda each: (_WORST_FIRST.index(each.health.status), each.id))
-    # A server is whole since its last instance became healthy, and down since its last one fell.
-    if healthy == len(entries):
-        status, since = "operational", max(each.health.since for each in entries)
-    elif counts[Status.DOWN] == len(entries):
-        status, since = "down", max(each.health.since for each in entries)
-    else:
-        troubled = (each for each in entries if each.health.status is not Status.HEALTHY)
-        status, since = "degraded", min(each.health.since for each in troubled)
-    reason = "" if status == "operational" else worst.health.reason
-    return ServerLine(
-        name, worst.record.title or name, status, since, reason, len(entries), healthy
-    )
 
 
 def _parts(request: web.Request) -> PartSet:
@@ -88,7 +39,7 @@ async def status(request: web.Request) -> web.Response:
     """
     parts = _parts(request)
     view = current_view(parts[CATALOG])
-    lines = await server_lines(view)
+    lines = await parts[SERVER_LINES].of(view)
     counts = Counter(each.status for each in lines)
     doubtful = view.stale_since is not None or view.partial is not None
     troubled = counts["down"] or counts["degraded"] or doubtful

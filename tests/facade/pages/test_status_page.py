@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mcp_discovery.facade.pages.status import server_lines
+from mcp_discovery.facade.pages.server_lines import server_lines
 from tests.facade.harness import Client, served
 
 
