@@ -6,11 +6,12 @@ of its request. Links are relative to the page, so that a proxy may put a prefix
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, wraps
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from mcp_discovery.facade.access.authentication import AUTHENTICATION
 from mcp_discovery.facade.access.browser_session import csrf_of
 from mcp_discovery.facade.access.caller import caller_if_known
 from mcp_discovery.facade.access.rights import Need
-from mcp_discovery.facade.http.operation import Operation, Parameter
+from mcp_discovery.facade.http.operation import Handler, Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.pages.visible import visible
 from mcp_discovery.health import rfc3339, utcnow
@@ -99,6 +100,15 @@ def _environment() -> Environment:
     environment.filters |= {"visible": visible, "rfc3339": _rfc3339}
     environment.globals["version"] = installed_version()
     return environment
+
+
+@cache
+def _prepare() -> None:
+    """Compiles all templates and reads all files: some 200 ms, in a thread."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+    _version()
 
 
 def _rfc3339(moment: datetime | str) -> str:
@@ -230,7 +240,7 @@ HTML: Mapping[int, Mapping[str, Any]] = {200: {"type": "string"}}
 
 def page_operation(
     path: str,
-    handler: Callable[[web.Request], Any],
+    handler: Handler,
     *,
     needs: Need,
     parameters: tuple[Parameter | Callable[[], Iterable[Parameter]], ...] = (),
@@ -238,10 +248,17 @@ def page_operation(
     lenient: bool = True,
 ) -> Operation:
     """The operation of a page: a browser may bring parameters that nobody asked for."""
+
+    @wraps(handler)
+    async def shown(request: web.Request) -> web.StreamResponse:
+        if not _prepare.cache_info().currsize:
+            await asyncio.to_thread(_prepare)
+        return await handler(request)
+
     return Operation(
         "GET",
         path,
-        handler,
+        shown,
         "pages",
         answers=HTML,
         parameters=parameters,

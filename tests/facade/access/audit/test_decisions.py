@@ -216,7 +216,7 @@ def test_an_address_is_found_behind_other_errors() -> None:
 #: Problems that say that what was given is malformed, or is not understood: no refusals.
 MALFORMED = {
     *("invalid-record", "invalid-document", "invalid-outcome", "invalid-field"),
-    *("unknown-field", "unknown-capability"),
+    *("unknown-field", "unknown-capability", "invalid-texts"),
 }
 
 
