@@ -70,7 +70,7 @@ class Recorder:
         self._tried = False
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
-        self._closing = False
+        self._lingering = self._closing = False
         self._written_since = 0
         self._pruned_at = time.monotonic()
         #: Why it cannot be written now.
@@ -142,8 +142,13 @@ class Recorder:
         self._events.extend(events)
         if len(self) > max(_MOST, 2 * len(self._catalog.view)):
             self._lose()
-        elif events and not self._news.is_set():
-            asyncio.get_running_loop().call_later(_LINGER, self._news.set)
+        elif events and not self._lingering:
+            self._lingering = True
+            asyncio.get_running_loop().call_later(_LINGER, self._linger_no_more)
+
+    def _linger_no_more(self) -> None:
+        self._lingering = False
+        self._news.set()
 
     def _lose(self) -> None:
         """Too much waits: from the first of it on nobody watched."""

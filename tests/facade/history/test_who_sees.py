@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_discovery.facade.access.audit.settings import AuditSettings
+from mcp_discovery.facade.access.rights import Grant, Rights
+from mcp_discovery.facade.history.change import Period, State
+from mcp_discovery.facade.history.store import MemoryStore
+from mcp_discovery.facade.history.visible import Seen
 from tests.facade.access.tokens import ROLES, SCOPES, bearer, guarded
 from tests.facade.history.past import Registered, changes, tools
 
@@ -116,3 +124,56 @@ async def test_the_cursor_tells_nothing_of_what_is_hidden(tmp_path: Path, number
         path = f"/servers/desk/history?limit={number}&cursor={cursor}"
         second = await ask("GET", path, headers=EMPLOYEE)
         assert [*first.json["changes"], *second.json["changes"]] == seen[::-1]
+
+
+@st.composite
+def pasts(draw: st.DrawFn) -> tuple[list[Period], list[Period], dict[str, bytes]]:
+    """Two pasts of one instance that look equal to :data:`SOME`, and all documents."""
+    documents: dict[str, bytes] = {}
+
+    def state(shown: int | None, hidden: int) -> State | None:
+        """As it was: visible with its ``shown`` text, or not at all."""
+        if shown is None and hidden == 0:
+            return None  # it had left
+        names = {"drop_all": f"Drops {hidden}"} | ({} if shown is None else {"get_x": f"{shown}"})
+        document = tools(**names)
+        documents[document.digest] = document.compressed()
+        return State(
+            *("desk", "healthy", "answers", 0, document.digest, "1.0.0", None, "sidecar", "host"),
+            *("h1-x", None, False, (), None),
+        )
+
+    steps = draw(st.lists(st.sampled_from((None, 1, 2)), min_size=1, max_size=6))
+    both: tuple[list[Period], list[Period]] = [], []
+    for past in both:
+        for number, shown in enumerate(steps):
+            # Within each step what is hidden changes now and then.
+            cuts = sorted(draw(st.sets(st.integers(1, 99), max_size=3)))
+            for began, ended in pairwise([0, *cuts, 100]):
+                found = state(shown, draw(st.integers(0, 2)))
+                if found is not None:
+                    at, until = ((number * 100 + each) * 1000 for each in (began, ended))
+                    past.append(Period("desk-1", at, until, found))
+    return *both, documents
+
+
+SOME = Rights((Grant(frozenset({"read"}), names=("desk",), tools=("get_*",)),))
+
+
+class Written(MemoryStore):
+    """A store with these documents."""
+
+    def __init__(self, documents: dict[str, bytes]) -> None:
+        super().__init__()
+        self._documents.update(documents)
+
+
+@given(pasts())
+def test_equal_looks_are_equal_pasts(
+    both: tuple[list[Period], list[Period], dict[str, bytes]],
+) -> None:
+    one, other, documents = both
+    seen = Seen(Written(documents))
+    first, second = (asyncio.run(seen.changes(each, SOME)) for each in (one, other))
+    assert first == second
+    assert not any("drop" in repr(each) for each in first)
