@@ -31,7 +31,7 @@ class HistoryBounds:
 
 
 #: What a store in a database keeps unless told otherwise, and what memory does.
-STORED = HistoryBounds(90 * 86400.0, 1000, 1_000_000, 256 * 2**20)
+STORED = HistoryBounds(90 * 86400.0, 1000, 500_000, 256 * 2**20)
 IN_MEMORY = HistoryBounds(7 * 86400.0, 100, 20_000, 16 * 2**20)
 
 

@@ -84,8 +84,10 @@ class Seen:
         found: list[ShownChange] = []
         ordered = sorted(periods, key=lambda each: (each.instance, each.at))
         seen: list[tuple[Period, _Seen]] = []
+        everything = rights.sees_all
         async for each in sliced(ordered):
-            if (shown := await self._seen(each.state, rights)) is not None:
+            whole = _Seen(each.state, each.state.digest) if everything else None
+            if (shown := whole or await self._seen(each.state, rights)) is not None:
                 seen.append((each, shown))
         instances = groupby(seen, key=lambda pair: pair[0].instance)
         async for _, of_one in sliced(instances):
@@ -102,8 +104,6 @@ class Seen:
         return trim(document, grants) if grants else document
 
     async def _seen(self, state: State, rights: Rights) -> _Seen | None:
-        if rights.sees_all:
-            return _Seen(state, state.digest)
         grants = self._grants(state, rights)
         if grants is None:
             return None
@@ -214,7 +214,9 @@ def _facts(seen: _Seen) -> dict[str, Any]:
 
 
 def _alike(one: _Seen, other: _Seen) -> bool:
-    return _facts(one) == _facts(other)
+    if one.digest != other.digest or one.state.reason != other.state.reason:
+        return False
+    return one.state == other.state or _facts(one) == _facts(other)
 
 
 def _changed(before: _Seen, now: _Seen) -> tuple[str, ...]:
