@@ -17,6 +17,7 @@ from mcp_discovery.facade.access.caller import caller_of
 from mcp_discovery.facade.http.operation import Parameter
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.pages.site import page, page_operation
+from mcp_discovery.facade.pages.tools import tool_path
 
 #: The filters that the form shows at once; the others are in what unfolds.
 _FIRST = ("from", "to", "userId", "name", "eventType", "outcome")
@@ -75,7 +76,7 @@ class EventLine:
             return str(value_at(event, place))
 
         result = at("outcome", "result")
-        is_server = at("target", "kind") in ("server", "instance", "")
+        is_server = at("target", "kind") in ("server", "instance", "tool", "")
         return cls(
             id=at("eventId"),
             time=at("time"),
@@ -133,6 +134,7 @@ async def audit(request: web.Request) -> web.Response:
         query=urlencode(given),
         given=given,
         problem=problem,
+        tool_path=tool_path,
         sees_all=caller_of(request).rights.grants_all("admin"),
     )
 

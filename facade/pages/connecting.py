@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mcp_discovery.host_exports import cursor, mcp_json, token_variable, vscode
@@ -75,7 +75,15 @@ def ways_to_connect(
     if target.transport == A2A:
         card = f"curl -sS {_word(url.rstrip('/') + '/.well-known/agent-card.json')}"
         return [WayToConnect("curl", "curl", "The agent's card says how it is called.", card)]
-    return [way for make in _WAYS for way in make(target)]
+    whose = "this facade" if via else "that server"
+    return [_with_token(way, target, whose) for make in _WAYS for way in make(target)]
+
+
+def _with_token(way: WayToConnect, target: _Target, whose: str) -> WayToConnect:
+    """The same, saying what the variable in its text stands for."""
+    if target.variable is None or target.variable not in way.text:
+        return way
+    return replace(way, note=f"{way.note} {target.variable} is a token for {whose}.")
 
 
 def _claude_code(target: _Target) -> Iterator[WayToConnect]:

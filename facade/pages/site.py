@@ -26,7 +26,7 @@ from mcp_discovery.facade.access.caller import caller_if_known
 from mcp_discovery.facade.access.rights import Need
 from mcp_discovery.facade.http.operation import Handler, Operation, Parameter
 from mcp_discovery.facade.http.problems import ProblemError
-from mcp_discovery.facade.pages.visible import visible
+from mcp_discovery.facade.pages.visible import sentence, visible
 from mcp_discovery.health import rfc3339, utcnow
 from mcp_discovery.version import installed_version
 
@@ -97,7 +97,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters |= {"visible": visible, "rfc3339": _rfc3339}
+    environment.filters |= {"visible": visible, "sentence": sentence, "rfc3339": _rfc3339}
     environment.globals["version"] = installed_version()
     return environment
 

@@ -23,6 +23,12 @@ def visible(text: object) -> str:
     return _HIDDEN.sub(lambda found: f"\\u{{{ord(found[0]):X}}}", str(text))
 
 
+def sentence(text: object) -> str:
+    """``text`` as a sentence that stands by itself on a page: with a capital, and with its end."""
+    said = str(text)
+    return said[:1].upper() + said[1:] + ("" if said.endswith((".", "?", "!", "…")) else ".")
+
+
 def visible_json(text: str) -> str:
     """JSON that says the same as ``text``, with those characters escaped in its strings."""
     return _HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)

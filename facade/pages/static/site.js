@@ -131,7 +131,8 @@ export function ago(moment, now = Date.now()) {
   if (Number.isNaN(seconds)) return String(moment);
   if (Math.abs(seconds) < 5) return "now";
   const [, unit, name] = STEPS.find(([below]) => Math.abs(seconds) < below);
-  return RELATIVE.format(Math.trunc(seconds / unit), name);
+  // What is to come is never said to be nearer than it is: 7 h 59 min is 8 h.
+  return RELATIVE.format(seconds > 0 ? Math.round(seconds / unit) : Math.trunc(seconds / unit), name);
 }
 
 /** A `time` element that keeps itself current. */
@@ -211,6 +212,8 @@ function chooseTheme() {
 }
 
 chooseTheme();
+// On a phone the pages are more than the line holds.
+document.querySelector("nav.site [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 offerCopies();
 refreshTimes();
 setInterval(refreshTimes, 5000);

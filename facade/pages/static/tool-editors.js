@@ -91,12 +91,14 @@ const button = (label, action, name = null) =>
 const checkAll = async (editors) => (await Promise.all([...editors].map((each) => each.check()))).flat();
 
 function objectEditor({ schema }, context) {
-  const required = new Set(Array.isArray(schema.required) ? schema.required : []);
-  // Documents are kept in canonical JSON, so the order of members says nothing.
+  const named = Array.isArray(schema.required) ? schema.required : [];
+  const required = new Set(named);
+  // Documents are kept in canonical JSON, so the order of members says nothing; that of `required` may.
   const given = Object.entries(isObject(schema.properties) ? schema.properties : {});
   const many = given.length > MOST_MEMBERS;
   const rank = ([name, each]) => (required.has(name) ? 0 : 2) + (!many && NESTED.includes(understood(each, context.root).kind) ? 1 : 0);
-  const ranked = given.map((each) => [rank(each), each]).sort(([one], [other]) => one - other);
+  const order = new Map(named.map((name, at) => [name, at]));
+  const ranked = given.map((each) => [rank(each), each]).sort(([one, [a]], [other, [b]]) => one - other || (order.get(a) ?? 0) - (order.get(b) ?? 0));
   const properties = ranked.map(([, each]) => each);
   const byName = new Map(properties);
   const members = new Map();

@@ -242,11 +242,21 @@ function content(block, number) {
 
 function repeats(block, value) {
   if (!isObject(block) || block.type !== "text" || typeof block.text !== "string" || block.text.length > MOST_PARSED) return false;
+  if (block.text === value) return true;
   try {
     return same(parse(block.text), value);
   } catch {
     return false;
   }
+}
+
+/** Those of `blocks` that are no copy of `value`: whole, or as SDKs write a list, an item each. */
+function unrepeated(blocks, value) {
+  if (value === undefined) return blocks;
+  const inner = isObject(value) && Object.keys(value).join() === "result" ? value.result : undefined;
+  const items = Array.isArray(inner) && inner.length === blocks.length ? inner : null;
+  const copied = (block, at) => repeats(block, value) || (items ? repeats(block, items[at]) : inner !== undefined && repeats(block, inner));
+  return blocks.filter((block, at) => !copied(block, at));
 }
 
 /** The texts of a result, as a model reads them. */
@@ -262,7 +272,7 @@ export function rendered(result, raw) {
   if (result?.structuredContent !== undefined) {
     parts.push(element("section", { class: "tools-block" }, element("h3", {}, "Structured"), structured(result.structuredContent)));
   }
-  const left = blocks.filter((each) => result.structuredContent === undefined || !repeats(each, result.structuredContent));
+  const left = unrepeated(blocks, result?.structuredContent);
   const numbers = new Map();
   for (const block of left.slice(0, MOST_BLOCKS)) {
     const name = Object.hasOwn(NAMES, block?.type ?? "") ? NAMES[block.type] : "Something else";

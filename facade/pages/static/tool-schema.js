@@ -206,10 +206,10 @@ export function bounds(schema) {
   say("maximum", (value) => `at most ${value}`);
   say("exclusiveMaximum", (value) => `below ${value}`);
   say("multipleOf", (value) => `a multiple of ${value}`);
-  say("minLength", (value) => `${value} characters at least`);
-  say("maxLength", (value) => `${value.toLocaleString("en")} characters at most`);
-  say("minItems", (value) => `${value} items at least`);
-  say("maxItems", (value) => `${value} items at most`);
+  say("minLength", (value) => (value > 1 ? `${value} characters at least` : ""));
+  say("maxLength", (value) => `${value.toLocaleString("en")} ${value === 1 ? "character" : "characters"} at most`);
+  say("minItems", (value) => `${value} ${value === 1 ? "item" : "items"} at least`);
+  say("maxItems", (value) => `${value} ${value === 1 ? "item" : "items"} at most`);
   say("uniqueItems", (value) => (value ? "no item twice" : ""));
   say("pattern", (value) => `like ${shown(value, 120)}`);
   say("format", (value) => (["date", "date-time", "password"].includes(value) ? "" : has(FORMATS, value) ? FORMATS[value][1] : `format ${shown(value, 40)}`));

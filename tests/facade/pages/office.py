@@ -90,7 +90,7 @@ async def office(folder: Path) -> AsyncIterator[Office]:
         rooms = await enter(running(("-m", "tests.servers.sdk")))
 
         async def sidecar(server: McpServer, id: str, *more: str) -> None:
-            about = ("--url", server.url, "--id", id, "--ttl", "3", *more)
+            about = ("--url", server.url, "--id", id, "--ttl", "5", *more)
             await enter(programs.running(log, "sidecar", "--store", cluster.store_url, *about))
 
         office = ("--tag", "office", "--owner", "workplace")
