@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -174,7 +174,8 @@ class _AskedQuestion:
                 if "text/event-stream" in request.headers.get("Accept", ""):
                     await self._open()
                 try:
-                    found = await asking.answer(question, chosen, tools, self._step)
+                    async with self._pinging():
+                        found = await asking.answer(question, chosen, tools, self._step)
                 except DiscoveryError as error:
                     recorded.failed(error)
                     return await self._failed(error, details=body.get("details") is True)
@@ -211,12 +212,32 @@ class _AskedQuestion:
             stream.enable_chunked_encoding()
         await stream.prepare(self._request)
 
+    @asynccontextmanager
+    async def _pinging(self) -> AsyncIterator[None]:
+        """Keeps proxies from closing the stream while a model thinks, or a tool works."""
+
+        async def ping() -> None:
+            while True:
+                await asyncio.sleep(self._request.app[OPTIONS].ping)
+                await self._send(b": ping\n\n")
+
+        task = asyncio.create_task(ping(), name="pings") if self._stream is not None else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
     async def _write(self, name: str, data: Mapping[str, Any]) -> None:
-        assert self._stream is not None
         text = orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
+        await self._send(b"event: %b\ndata: %b\n\n" % (name.encode(), text))
+
+    async def _send(self, frame: bytes) -> None:
+        assert self._stream is not None
         try:
             async with asyncio.timeout(self._request.app[OPTIONS].write_timeout):
-                await self._stream.write(b"event: %b\ndata: %b\n\n" % (name.encode(), text))
+                await self._stream.write(frame)
         except (ConnectionError, TimeoutError) as error:
             raise ClientGoneError("the client has left, or does not read") from error
 
@@ -249,7 +270,7 @@ def _json(body: Mapping[str, Any], *, status: int = 200) -> web.Response:
     return web.Response(status=status, body=data, content_type="application/json", headers=headers)
 
 
-_FAULTS = dict.fromkeys((400, 401, 403, 404, 413, 415, 429, 500, 503), AskFault)
+_FAULTS = dict.fromkeys((400, 401, 403, 404, 408, 413, 415, 421, 429, 500, 502, 503, 508), AskFault)
 
 OPERATIONS = (
     Operation(

@@ -147,6 +147,26 @@ async def test_what_the_audit_tells(asking: Asking) -> None:
         _, failed = await asked.logs(requestId=reply.json["requestId"])
         assert failed["eventType"] == "api_error" and failed["outcome"]["success"] is False
         assert "broken" in failed["outcome"]["error"]
+        page = await asked.client("GET", "/ui/audit", headers=bearer("operator"))
+        assert page.status == 200 and b"api_error" in page.body
+
+
+async def test_no_page_of_another_origin_asks(asking: Asking) -> None:
+    async with asking() as asked:
+        headers = {**bearer("employee"), "Origin": "https://evil.example"}
+        reply = await asked.client("POST", "/api/ask", {"question": QUESTION}, headers=headers)
+        assert reply.status == 403 and asked.fake.requests == []
+        form = {**bearer("employee"), "Content-Type": "text/plain"}
+        reply = await asked.client("POST", "/api/ask", b'{"question": "x"}', headers=form)
+        assert reply.status == 415
+
+
+async def test_a_stream_is_kept_open_while_a_model_thinks(asking: Asking) -> None:
+    async with asking(Hangs(), ping=0.2, ask_timeout=1.5) as asked:
+        headers = {**bearer("employee"), "Accept": "text/event-stream"}
+        reply = await asked.client("POST", "/api/ask", {"question": QUESTION}, headers=headers)
+        assert reply.body.count(b": ping\n\n") > 1
+        assert b"there is no answer after 1.5 s" in reply.body
 
 
 async def test_calls_of_a_model_count_as_calls(asking: Asking) -> None:

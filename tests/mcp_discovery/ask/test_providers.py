@@ -63,7 +63,8 @@ def test_who_is_wanted_is_asked() -> None:
 def test_no_sdk_is_imported_that_is_not_used() -> None:
     code = (
         "import sys, mcp_discovery.ask, mcp_discovery.facade.app\n"
-        "print([each for each in ('openai', 'anthropic', 'google.genai') if each in sys.modules])"
+        "names = 'openai', 'anthropic', 'google.genai', 'mcp', 'mcp_types'\n"
+        "print([each for each in names if each in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
