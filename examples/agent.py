@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from mcp_discovery import Discovery
 from mcp_discovery.ask import PROVIDERS, DiscoveryToolbox, TokenUsage, Turn, answer, choose
+from mcp_discovery.ask.providers import Client
 from mcp_discovery.errors import DiscoveryError
 
 
@@ -75,18 +76,10 @@ class ScriptedModel:
         self._heard += [each["content"] for each in results]
 
 
-class ScriptedClient:
-    """Has conversations with scripted models."""
-
-    def conversation(self, model: str, instructions: str) -> ScriptedModel:
-        """A new one."""
-        return ScriptedModel()
-
-
 @asynccontextmanager
-async def scripted_client() -> AsyncIterator[ScriptedClient]:
+async def scripted_client() -> AsyncIterator[Client]:
     """The client of an SDK that is none."""
-    yield ScriptedClient()
+    yield lambda model, instructions: ScriptedModel()
 
 
 #: Turns, each of calls by name and arguments: first the search for tools.

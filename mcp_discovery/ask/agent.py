@@ -142,7 +142,7 @@ async def answer(
     name = model or PROVIDERS[provider].model
     instructions = INSTRUCTIONS.format(today=datetime.now(UTC).date().isoformat())
     bounds = limits or AskLimits()
-    talk = _Talk(client.conversation(name, instructions), toolbox, bounds, on_step, provider)
+    talk = _Talk(client(name, instructions), toolbox, bounds, on_step, provider)
     began = time.monotonic()
     try:
         async with asyncio.timeout(bounds.seconds) as deadline:

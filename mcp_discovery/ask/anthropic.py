@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -17,6 +18,7 @@ from anthropic import AnthropicError, AsyncAnthropic
 from anthropic.types import Message
 
 from mcp_discovery.ask.model import ModelError, OnText, Stop, TokenUsage, Turn, error_of
+from mcp_discovery.ask.providers import Client
 from mcp_discovery.client.formats import Format
 
 _TITLE: Final = "Anthropic"
@@ -32,22 +34,11 @@ _OLD = ("claude-2", "claude-3", "claude-instant")
 
 
 @asynccontextmanager
-async def client() -> AsyncIterator[AnthropicClient]:
+async def client() -> AsyncIterator[Client]:
     """The SDK's client. The agent retries itself, by one rule for all models."""
     # In a thread: it reads the CAs of this machine.
     async with await asyncio.to_thread(AsyncAnthropic, max_retries=0) as opened:
-        yield AnthropicClient(opened)
-
-
-class AnthropicClient:
-    """See :class:`mcp_discovery.ask.providers.Client`."""
-
-    def __init__(self, sdk: AsyncAnthropic) -> None:
-        self._sdk = sdk
-
-    def conversation(self, model: str, instructions: str) -> AnthropicModel:
-        """See :class:`mcp_discovery.ask.providers.Client`."""
-        return AnthropicModel(self._sdk, model, instructions)
+        yield partial(AnthropicModel, opened)
 
 
 class AnthropicModel:

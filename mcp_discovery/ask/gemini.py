@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -16,6 +17,7 @@ from google import genai
 from google.genai import errors, types
 
 from mcp_discovery.ask.model import ModelError, OnText, TokenUsage, Turn, error_of
+from mcp_discovery.ask.providers import Client
 from mcp_discovery.client.formats import Format
 
 _TITLE: Final = "Gemini"
@@ -31,24 +33,13 @@ _ENDED: Final = frozenset((types.FinishReason.STOP, types.FinishReason.MAX_TOKEN
 
 
 @asynccontextmanager
-async def client() -> AsyncIterator[GeminiClient]:
+async def client() -> AsyncIterator[Client]:
     """The SDK's client. The agent retries itself, by one rule for all models."""
     sdk = genai.Client(http_options={"retry_options": {"attempts": 1}})
     try:
-        yield GeminiClient(sdk)
+        yield partial(GeminiModel, sdk)
     finally:
         await sdk.aio.aclose()
-
-
-class GeminiClient:
-    """See :class:`mcp_discovery.ask.providers.Client`."""
-
-    def __init__(self, sdk: genai.Client) -> None:
-        self._sdk = sdk
-
-    def conversation(self, model: str, instructions: str) -> GeminiModel:
-        """See :class:`mcp_discovery.ask.providers.Client`."""
-        return GeminiModel(self._sdk, model, instructions)
 
 
 class GeminiModel:

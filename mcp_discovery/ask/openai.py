@@ -12,6 +12,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -19,6 +20,7 @@ from openai import AsyncOpenAI, OpenAIError
 from openai.types.responses import Response
 
 from mcp_discovery.ask.model import ModelError, OnText, TokenUsage, Turn, error_of
+from mcp_discovery.ask.providers import Client
 from mcp_discovery.client.formats import Format
 
 _TITLE: Final = "OpenAI"
@@ -27,22 +29,11 @@ _DEFERS_FROM = (5, 4)
 
 
 @asynccontextmanager
-async def client() -> AsyncIterator[OpenAIClient]:
+async def client() -> AsyncIterator[Client]:
     """The SDK's client. The agent retries itself, by one rule for all models."""
     # In a thread: it reads the CAs of this machine.
     async with await asyncio.to_thread(AsyncOpenAI, max_retries=0) as opened:
-        yield OpenAIClient(opened)
-
-
-class OpenAIClient:
-    """See :class:`mcp_discovery.ask.providers.Client`."""
-
-    def __init__(self, sdk: AsyncOpenAI) -> None:
-        self._sdk = sdk
-
-    def conversation(self, model: str, instructions: str) -> OpenAIModel:
-        """See :class:`mcp_discovery.ask.providers.Client`."""
-        return OpenAIModel(self._sdk, model, instructions)
+        yield partial(OpenAIModel, opened)
 
 
 class OpenAIModel:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from mcp_discovery.ask.model import Model
 from mcp_discovery.errors import InvalidInputError, MissingExtraError
@@ -21,11 +21,9 @@ ProviderName: TypeAlias = Literal["openai", "anthropic", "gemini"]
 Complexity: TypeAlias = Literal["simple", "usual", "complex"]
 
 
-class Client(Protocol):
-    """An SDK's client, open; it serves any number of conversations at once."""
-
-    def conversation(self, model: str, instructions: str) -> Model:
-        """A new conversation with ``model``, which is told ``instructions`` first."""
+#: An SDK's client, open, for any number of conversations at once: begins one with the model of this
+#: name, which is told these instructions first.
+Client: TypeAlias = Callable[[str, str], Model]
 
 
 @dataclass(frozen=True, slots=True)
