@@ -170,7 +170,8 @@ def facade(
         parser=options.single,
         metavar="NAME=VALUE",
         help="How much an anonymous caller may ask for, by address: reads, writes, calls, "
-        "heartbeats or refusals=600/minute, streams or entries=100, least_ttl or most_ttl=SECONDS; "
+        "questions, heartbeats or refusals=600/minute, streams or entries=100, least_ttl or "
+        "most_ttl=SECONDS; "
         "or unlimited. May be repeated. Default: generous ones; none on loopback without --auth. "
         "Those of callers with a credential stand in the file of --auth.",
     ),

@@ -231,7 +231,8 @@ class DeferredToolList(ToolList):
         by_server: dict[str, list[dict[str, Any]]] = {}
         for name in names:
             if (entry := self._entry(name)) is not None:
-                by_server.setdefault(self.names[name].server, []).append(entry)
+                deferred = entry | {"defer_loading": True}
+                by_server.setdefault(self.names[name].server, []).append(deferred)
         return [{"name": server, "tools": tools} for server, tools in by_server.items()]
 
     def _described(
