@@ -24,8 +24,8 @@ def start(level: str, *, json: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if json else _TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # At INFO these two log their internals only.
-    for chatty in ("asyncio", "aiohttp.access"):
+    # At INFO these log their internals only.
+    for chatty in ("asyncio", "aiohttp.access", "google_genai", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
