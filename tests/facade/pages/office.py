@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +45,14 @@ ROLES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Office:
-    """All of it; ``tokens`` are those of :data:`PEOPLE`, ``ask`` asks as ada."""
+    """All of it; ``tokens`` are those of :data:`PEOPLE`, ``ask`` asks as ada, ``calendars`` are the
+    calendar's instances."""
 
     url: str
     tokens: Mapping[str, str]
     ask: Client
-    calendar: McpServer
+    calendars: Sequence[McpServer]
+    store: EtcdCluster
     issuer: OidcProvider
 
 
@@ -117,7 +119,7 @@ async def office(folder: Path) -> AsyncIterator[Office]:
             return bool(found["version"] == "1.5.0" and found["status"] == "healthy")
 
         await until(brought, timeout=30, what="the calendar's other version being known")
-        yield Office(url, tokens, ask, first, issuer)
+        yield Office(url, tokens, ask, (first, second), cluster, issuer)
 
 
 def _auth_file(folder: Path, tokens: Mapping[str, str], issuer: OidcProvider) -> str:
