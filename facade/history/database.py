@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import (
@@ -46,7 +46,7 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             state TEXT NOT NULL,
             PRIMARY KEY (instance, at))""",
         "CREATE INDEX history_periods_name ON history_periods (name, at)",
-        "CREATE INDEX history_periods_until ON history_periods (until)",
+        "CREATE INDEX history_periods_until ON history_periods (until) WHERE until IS NOT NULL",
         "CREATE INDEX history_periods_listed ON history_periods (instance) WHERE until IS NULL",
         "CREATE INDEX history_periods_document ON history_periods (document)",
         "CREATE TABLE history_spans (began BIGINT PRIMARY KEY, ended BIGINT NOT NULL)",
@@ -220,19 +220,23 @@ class StoredHistory:
                 found += map(_period, rows)
         return found
 
-    async def kept(self, keys: Collection[str]) -> set[str]:
+    async def kept(self, keys: Iterable[str]) -> set[str]:
         """See :meth:`HistoryStore.kept`."""
-        found = select(_DOCUMENTS.c.digest).where(_DOCUMENTS.c.digest.in_(keys))
+        found = select(_DOCUMENTS.c.digest).where(_DOCUMENTS.c.digest.in_(tuple(keys)))
         async with self._log.reading() as connection:
             return set((await connection.execute(found)).scalars())
 
-    async def put(self, key: str, content: bytes, now: int) -> None:
+    async def put(self, documents: Mapping[str, bytes], now: int) -> None:
         """See :meth:`HistoryStore.put`."""
-        if len(content) > self._bounds.document_bytes // 4:
-            return
-        row = {"digest": key, "at": now, "size": len(content), "content": content}
-        async with self._log.writing() as connection:
-            await connection.execute(_new(connection, _DOCUMENTS), [row])
+        most = self._bounds.document_bytes // 4
+        rows = [
+            {"digest": key, "at": now, "size": len(content), "content": content}
+            for key, content in documents.items()
+            if len(content) <= most
+        ]
+        if rows:
+            async with self._log.writing() as connection:
+                await connection.execute(_new(connection, _DOCUMENTS), rows)
 
     async def document(self, key: str) -> bytes | None:
         """See :meth:`HistoryStore.document`."""

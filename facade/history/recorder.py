@@ -11,9 +11,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -42,10 +43,13 @@ _GROUP, _MOST = 250, 20_000
 _RETRY, _LONGEST_RETRY = 0.25, 5.0
 #: Seconds at most that are left to what waits when the facade ends.
 _LAST = 5.0
-#: Seconds between two removals of what is too old; and after how many changes it is due as well.
-_PRUNE_EVERY, _PRUNE_AFTER = 3600.0, 5000
+#: Seconds between two removals of what is too old or too much, and after how many changes, and bytes
+#: of documents, one is due as well.
+_PRUNE_EVERY, _PRUNE_AFTER, _PRUNE_BYTES = 3600.0, 5000, 64 * 2**20
 #: How many documents wait to be kept at most, and how many are known to be.
 _MOST_WANTED = 20_000
+#: How many documents are kept at once, and from how many bytes on, compressed, no further ones.
+_DOCUMENTS, _DOCUMENT_BYTES = 50, 2**20
 
 
 class Recorder:
@@ -71,7 +75,8 @@ class Recorder:
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._lingering = self._closing = False
-        self._written_since = 0
+        #: How many changes, and bytes of documents, were written since what is too much was removed.
+        self._written_since = self._bytes_since = 0
         self._pruned_at = time.monotonic()
         #: Why it cannot be written now.
         self.trouble: str | None = None
@@ -286,9 +291,10 @@ class Recorder:
 
     async def _prune(self) -> None:
         due = time.monotonic() - self._pruned_at > _PRUNE_EVERY
-        if not due and self._written_since < _PRUNE_AFTER:
+        many = self._written_since > _PRUNE_AFTER or self._bytes_since > _PRUNE_BYTES
+        if not due and not many:
             return
-        self._pruned_at, self._written_since = time.monotonic(), 0
+        self._pruned_at, self._written_since, self._bytes_since = time.monotonic(), 0, 0
         removed = await self.store.prune(micros(utcnow()))
         log.debug("history: removed %d periods", removed)
 
@@ -301,39 +307,50 @@ class Recorder:
                 self._wanted[key] = capabilities
 
     async def _keep_documents(self) -> None:
-        """Keeps what was offered, one document after the other, for ever."""
+        """Keeps what was offered, some documents at a time, for ever."""
         while True:
-            while self._wanted and self.trouble is None:
-                key, capabilities = next(iter(self._wanted.items()))
-                try:
-                    await self._keep(key, capabilities)
-                except DiscoveryError as error:
-                    log.info("history: a document cannot be kept now: %s", error)
-                    self._wanted[key] = self._wanted.pop(key)  # another first, next time
-                    break
-                except Exception:  # the guard that keeps the keeping alive
-                    log.exception("history: a document could not be kept")
-                self._wanted.pop(key, None)
-                if len(self._kept) >= _MOST_WANTED:
-                    self._kept.clear()
-                self._kept.add(key)
-                await asyncio.sleep(0)
+            try:
+                while self._wanted and not self.is_away:
+                    if not await self._keep(dict(islice(self._wanted.items(), _DOCUMENTS))):
+                        break
+            except AuditLogError as error:
+                log.info("history: documents cannot be kept now: %s", error)
+            except Exception:  # the guard that keeps the keeping alive
+                log.exception("history: documents could not be kept")
             self._woken()
             with suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._idle.wait()
 
-    async def _keep(self, key: str, capabilities: Capabilities) -> None:
-        if await self.store.kept((key,)):
-            return
-        document = document_of(capabilities)
-        if key == capabilities.digest:
+    async def _keep(self, wanted: Mapping[str, Capabilities]) -> bool:
+        """Keeps these, one after the other, and all of them at once; whether any could be read."""
+        done = await self.store.kept(wanted)
+        contents: dict[str, bytes] = {}
+        size = 0
+        for key, capabilities in wanted.items():
+            if key in done or size > _DOCUMENT_BYTES:
+                continue
+            place, document = key, document_of(capabilities)
             try:
-                document = await self._catalog.document(key)
+                if key == capabilities.digest:
+                    document = await self._catalog.document(key)
             except (DocumentNotFoundError, InvalidDocumentError):
-                key = LOST + key
-        content = await asyncio.to_thread(document.compressed)
-        await self.store.put(key, content, micros(utcnow()))
+                place = LOST + key
+            except DiscoveryError as error:
+                log.info("history: a document cannot be kept now: %s", error)
+                self._wanted[key] = self._wanted.pop(key)  # others first, next time
+                continue
+            contents[place] = await asyncio.to_thread(document.compressed)
+            size += len(contents[place])
+            done.add(key)
+        await self.store.put(contents, micros(utcnow()))
+        self._bytes_since += size
+        for key in done:
+            self._wanted.pop(key, None)
+        if len(self._kept) >= _MOST_WANTED:
+            self._kept.clear()
+        self._kept |= done
+        return bool(done)
 
 
 def _same(before: State, now: State) -> bool:

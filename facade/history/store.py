@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -74,11 +74,11 @@ class HistoryStore(Protocol):
     async def periods(self, of: Of, key: str, since: int, until: int) -> Sequence[Period]:
         """The latest :data:`MOST_READ` that fall into that time, oldest first."""
 
-    async def kept(self, keys: Collection[str]) -> set[str]:
+    async def kept(self, keys: Iterable[str]) -> set[str]:
         """Those of the documents that are kept."""
 
-    async def put(self, key: str, content: bytes, now: int) -> None:
-        """Keeps a document, compressed with gzip."""
+    async def put(self, documents: Mapping[str, bytes], now: int) -> None:
+        """Keeps documents by their keys, compressed with gzip."""
 
     async def document(self, key: str) -> bytes | None:
         """A document, compressed; ``None`` where it is not kept (any more)."""
@@ -169,14 +169,15 @@ class MemoryStore:
         found.sort(key=lambda each: each.at)
         return found[-MOST_READ:]
 
-    async def kept(self, keys: Collection[str]) -> set[str]:
+    async def kept(self, keys: Iterable[str]) -> set[str]:
         """See :meth:`HistoryStore.kept`."""
         return {key for key in keys if key in self._documents}
 
-    async def put(self, key: str, content: bytes, now: int) -> None:
+    async def put(self, documents: Mapping[str, bytes], now: int) -> None:
         """See :meth:`HistoryStore.put`."""
-        if len(content) <= self._bounds.document_bytes // 4:
-            self._documents[key] = content
+        for key, content in documents.items():
+            if len(content) <= self._bounds.document_bytes // 4:
+                self._documents[key] = content
 
     async def document(self, key: str) -> bytes | None:
         """See :meth:`HistoryStore.document`."""

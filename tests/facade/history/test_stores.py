@@ -123,8 +123,8 @@ async def test_what_is_old_goes_and_what_still_is_stays(store: HistoryStore) -> 
 
 async def test_documents_go_with_what_offered_them(store: HistoryStore) -> None:
     for number, key in enumerate(("1" * 64, "2" * 64, LOST + "3" * 64)):
-        await store.put(key, bytes(9000), NOW + number)
-        await store.put(key, bytes(9000), NOW + number)
+        await store.put({key: bytes(9000)}, NOW + number)
+        await store.put({key: bytes(9000)}, NOW + number)
     known = {"1" * 64, "2" * 64, LOST + "3" * 64}
     assert await store.kept({*known, "4" * 64}) == known
     assert await store.document("1" * 64) == bytes(9000)
@@ -138,8 +138,8 @@ async def test_documents_go_with_what_offered_them(store: HistoryStore) -> None:
     changes = [change(2, f"i{n}", document=key) for n, key in enumerate(many)]
     await store.write("one", changes, Span(NOW, NOW))
     for number, key in enumerate(many):
-        await store.put(key, bytes(9000), NOW + 10 + number)
+        await store.put({key: bytes(9000)}, NOW + 10 + number)
     await store.prune(NOW)
     assert await store.kept({*known, *many}) == set(many[2:])  # 40,000 bytes are kept
-    await store.put("9" * 64, bytes(30_000), NOW)  # is a large part of all
+    await store.put({"9" * 64: bytes(30_000)}, NOW)  # is a large part of all
     assert await store.document("9" * 64) is None
