@@ -43,7 +43,7 @@ _GROUP, _MOST = 250, 20_000
 _RETRY, _LONGEST_RETRY = 0.25, 5.0
 #: Seconds at most that are left to what waits when the facade ends.
 _LAST = 5.0
-#: Seconds between two removals of what is too old or too much, and after how many changes, and bytes
+#: Seconds between two removals of what is too old or too much; and after how many changes, or bytes
 #: of documents, one is due as well.
 _PRUNE_EVERY, _PRUNE_AFTER, _PRUNE_BYTES = 3600.0, 5000, 64 * 2**20
 #: How many documents wait to be kept at most, and how many are known to be.
@@ -75,7 +75,7 @@ class Recorder:
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._lingering = self._closing = False
-        #: How many changes, and bytes of documents, were written since what is too much was removed.
+        #: How many changes, and bytes of documents, were written since the last removal.
         self._written_since = self._bytes_since = 0
         self._pruned_at = time.monotonic()
         #: Why it cannot be written now.
