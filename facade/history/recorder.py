@@ -98,9 +98,10 @@ class Recorder:
             self._catalog.listeners.remove(self._receive)
             self._closing = True
             self._news.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LAST):
-                    await asyncio.shield(writing)
+            if self._catalog.is_ready:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST):
+                        await asyncio.shield(writing)
             for task in (writing, keeping):
                 task.cancel()
             await asyncio.gather(writing, keeping, return_exceptions=True)
@@ -141,9 +142,11 @@ class Recorder:
                     self._news.set()
                     await self._idle.wait()
 
-    def _receive(self, events: Sequence[CatalogEvent], _: View) -> None:
-        if self._span is None:
-            return  # the list is compared as a whole when this one begins to write
+    def _receive(self, events: Sequence[CatalogEvent], view: View) -> None:
+        if self._span is None:  # the list is compared as a whole when this one begins to write
+            if self._live_since is None and view.stale_since is None:
+                self._news.set()  # the list is back
+            return
         self._events.extend(events)
         if len(self) > max(_MOST, 2 * len(self._catalog.view)):
             self._lose()
@@ -186,7 +189,7 @@ class Recorder:
                 self._lose()
                 self.trouble, pause = "it failed", _LONGEST_RETRY
             self._woken()
-            if self._closing and self.trouble is None:
+            if self._closing and (self.trouble is None or not len(self)):
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from itertools import pairwise
 from urllib.parse import quote
@@ -9,9 +10,11 @@ from urllib.parse import quote
 import pytest
 
 from mcp_discovery.adapters.embedded import EmbeddedStore
+from mcp_discovery.facade import create_app, serving
 from mcp_discovery.facade.access.audit.settings import AuditSettings
+from mcp_discovery.facade.history import recorder
 from mcp_discovery.health import Health, Status
-from tests.facade.harness import served
+from tests.facade.harness import QUICK, served
 from tests.facade.history.past import Registered, a_moment, changes, registered, tools
 from tests.stores.waiting import until
 
@@ -164,6 +167,14 @@ async def test_a_stale_list_is_not_watched(settings: AuditSettings) -> None:
         assert (gap["from"], "to" in gap) == (stale, False)
         told = (await ask("GET", f"{path}?at={stale}")).json
         assert (told["unwatched"], told["status"]) == ([gap], "healthy")
+
+
+async def test_one_without_a_list_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "_LAST", 600.0)
+    store = EmbeddedStore()
+    await store.close()
+    async with asyncio.timeout(60), serving(create_app(store, QUICK), "127.0.0.1", 0):
+        pass
 
 
 async def test_documents_and_how_they_differ(kept: AuditSettings | None) -> None:
