@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 import orjson
@@ -16,12 +19,14 @@ from mcp_discovery.document import CapabilityDocument, text_of
 Segment = tuple[Literal["=", "+", "-"], str]
 #: Members whose texts are compared word by word.
 _TEXTS = ("title", "description")
-_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_SPACE = re.compile(r"\s+")
+#: A word or sign with the space before it: spaces by themselves are alike in any two texts.
+_WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 #: How many characters are shown of what a schema says of a parameter.
 _SHOWN = 300
-#: How many pairs of words may be compared for one text and for two documents, beyond which a text
-#: is told as a whole: comparing costs in proportion to them.
-_PAIRS, _ALL_PAIRS = 4_000_000, 12_000_000
+#: How many steps comparing may take for one text and for two documents (about a second, and two),
+#: beyond which a text is told as a whole.
+_STEPS, _ALL_STEPS = 30_000_000, 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,9 @@ def _part(
 ) -> PartDiff:
     old, new = _named(before), _named(after)
     both = [name for name in new if name in old]
-    changed = [_item(name, old[name], new[name], words) for name in both if old[name] != new[name]]
+    found = (_item(name, old[name], new[name], words) for name in both if old[name] != new[name])
+    # What is left differs in an order that says nothing.
+    changed = [each for each in found if each.texts or each.parameters or each.other]
     return PartDiff(
         [name for name in new if name not in old],
         [name for name in old if name not in new],
@@ -125,10 +132,17 @@ def _item(name: str, old: Mapping[str, Any], new: Mapping[str, Any], words: _Wor
 
 def _rest(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """``item`` without what is told parameter by parameter."""
-    schema, own = item.get("inputSchema"), ("properties", "required")
-    rest = {name: value for name, value in item.items() if name not in ("arguments", "inputSchema")}
+    told = _parameters_of(item)
+    schema, rest = item.get("inputSchema"), {**item}
     if isinstance(schema, Mapping):
-        rest["inputSchema"] = {name: each for name, each in schema.items() if name not in own}
+        rest["inputSchema"] = {
+            name: each
+            for name, each in schema.items()
+            if not (name == "properties" and isinstance(each, Mapping))
+            and not (name == "required" and isinstance(each, list) and {*map(str, each)} <= {*told})
+        }
+    elif isinstance(given := item.get("arguments"), list) and len(given) == len(told):
+        del rest["arguments"]
     return rest
 
 
@@ -151,14 +165,16 @@ def _parameters_of(item: Mapping[str, Any]) -> dict[str, tuple[Any, bool]]:
     """What a tool's schema says of each, or a prompt of its arguments, and whether it must be
     given."""
     arguments, schema = item.get("arguments"), item.get("inputSchema")
-    if isinstance(arguments, list):
+    if schema is None and isinstance(arguments, list):
         named = (each for each in arguments if isinstance(each, Mapping))
         return {str(each.get("name")): (each, each.get("required") is True) for each in named}
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(schema, Mapping) or not isinstance(properties, Mapping):
         return {}
     required = schema.get("required")
-    names = required if isinstance(required, list) else []
+    names = (
+        {each for each in required if isinstance(each, str)} if isinstance(required, list) else ()
+    )
     return {name: (each, name in names) for name, each in properties.items()}
 
 
@@ -198,24 +214,53 @@ class _WordDiff:
     """Compares texts word by word, as long as that does not take too long."""
 
     def __init__(self) -> None:
-        self._left = _ALL_PAIRS
+        self._left = _ALL_STEPS
 
     def of(self, before: str, after: str) -> list[Segment]:
         """The pieces of both, in order."""
         old, new = _WORDS.findall(before), _WORDS.findall(after)
-        cost = len(old) * len(new)
-        if cost > min(_PAIRS, self._left):
-            whole: list[Segment] = [("-", before), ("+", after)]
-            return [each for each in whole if each[1]]
-        self._left -= cost
-        found: list[Segment] = []
+        begin = _shared(old, new)
+        end = _shared(old[begin:][::-1], new[begin:][::-1])
+        found: list[Segment] = [("=", "".join(old[:begin]))]
+        found += self._compared(old[begin : len(old) - end], new[begin : len(new) - end])
+        found.append(("=", "".join(old[len(old) - end :])))
+        return _joined(found)
+
+    def _compared(self, old: Sequence[str], new: Sequence[str]) -> Iterator[Segment]:
+        # Each search for the longest match looks at all pairs of equal words that are left, and
+        # there are at most two searches a word.
+        counts = Counter(old), Counter(new)
+        pairs = sum(number * counts[1][word] for word, number in counts[0].items())
+        steps = (pairs + len(old)) * 2 * min(len(old), len(new))
+        if steps > min(_STEPS, self._left):
+            yield "-", "".join(old)
+            yield "+", "".join(new)
+            return
+        self._left -= steps
         matcher = SequenceMatcher(None, old, new, autojunk=False)
         for kind, i, j, k, m in matcher.get_opcodes():
             if kind == "equal":
-                found.append(("=", "".join(old[i:j])))
+                yield "=", "".join(old[i:j])
                 continue
-            if j > i:
-                found.append(("-", "".join(old[i:j])))
-            if m > k:
-                found.append(("+", "".join(new[k:m])))
-        return found
+            gone, came = "".join(old[i:j]), "".join(new[k:m])
+            space = _SPACE.match(gone)
+            if space is not None and came.startswith(space[0]):
+                yield "=", space[0]
+                gone, came = gone[space.end() :], came[space.end() :]
+            yield "-", gone
+            yield "+", came
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _joined(segments: Iterable[Segment]) -> list[Segment]:
+    """``segments`` without empty ones, and those of one kind that follow each other as one."""
+    there = (each for each in segments if each[1])
+    return [
+        (kind, "".join(text for _, text in group))
+        for kind, group in groupby(there, key=itemgetter(0))
+    ]

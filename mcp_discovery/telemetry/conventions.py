@@ -87,7 +87,9 @@ def mcp_request(
     if side == "server" and isinstance(meta := given.get("_meta"), dict) and CONTEXT[0] in meta:
         parent = meta
     target = given.get("name") if method in ("tools/call", "prompts/get") else None
-    name = f"{method[:_LONGEST]} {target[:_LONGEST]}" if isinstance(target, str) else method
+    name = method[:_LONGEST]
+    if isinstance(target, str):
+        name += f" {target[:_LONGEST]}"
     found = spans.span(name, side, parent=parent, below=below)
     if not found.is_recorded:
         return found

@@ -10,7 +10,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from contextvars import Token
 from importlib.metadata import entry_points
@@ -178,8 +178,9 @@ class ApiTracer:
         if below and not ambient.is_recording():
             return NO_SPAN
         given, links = current, None
-        if parent is not None and any(each in parent for each in self._fields):
-            remote = propagate.extract(parent, _EMPTY)
+        carried_fields = {} if parent is None else _fit(parent, self._fields)
+        if carried_fields:
+            remote = propagate.extract(carried_fields, _EMPTY)
             carried = trace.get_current_span(remote).get_span_context()
             known = ambient.get_span_context()
             if carried.is_valid and carried.trace_id != known.trace_id:
@@ -197,6 +198,13 @@ class ApiTracer:
         if not known.is_valid:
             return None
         return Ids(trace.format_trace_id(known.trace_id), trace.format_span_id(known.span_id))
+
+
+def _fit(carrier: Carrier, names: Iterable[str]) -> dict[str, str]:
+    """What ``carrier`` has under ``names``, as far as it is text that a header may hold: it is from
+    outside, and propagators raise at anything else."""
+    found = ((name, carrier.get(name)) for name in names)
+    return {name: text for name, text in found if isinstance(text, str) and text.isascii()}
 
 
 class Telemetry:
@@ -278,7 +286,8 @@ def _bound() -> int | None:
         share = float(os.environ["OTEL_TRACES_SAMPLER_ARG"])
     except (KeyError, ValueError):
         return None
-    return TraceIdRatioBased.get_bound_for_rate(share) if 0 < share < 1 else None
+    # A share that rounds to none is none.
+    return (TraceIdRatioBased.get_bound_for_rate(share) or None) if 0 < share < 1 else None
 
 
 def _resource(service: str) -> Any:
@@ -323,6 +332,11 @@ def _exporter(signal: str, name: str) -> Any:
     )
 
 
+def _sendable(text: str) -> str:
+    """``text`` in UTF-8, which has no lone surrogates: such a record loses its whole batch."""
+    return text.encode(errors="replace").decode()
+
+
 class _LogSender(logging.Handler):
     """Sends the records of the log, each with the ids of the span in which it was written."""
 
@@ -336,7 +350,7 @@ class _LogSender(logging.Handler):
         attributes: dict[str, Any] = {}
         if record.exc_info and (error := record.exc_info[1]) is not None:
             attributes["exception.type"] = type(error).__qualname__
-            attributes["exception.message"] = str(error)
+            attributes["exception.message"] = _sendable(str(error))
         self._provider.get_logger(record.name).emit(
             LogRecord(
                 timestamp=int(record.created * 1e9),
@@ -346,7 +360,7 @@ class _LogSender(logging.Handler):
                     record.levelname, record.levelname
                 ),
                 severity_number=SeverityNumber(min(21, max(1, record.levelno * 2 // 5 + 1))),
-                body=record.getMessage(),
+                body=_sendable(record.getMessage()),
                 attributes=attributes,
             )
         )

@@ -38,11 +38,8 @@ def test_words() -> None:
     found = changed(tool("a", "Finds a thing, fast"), tool("a", "Finds two things, fast"))
     assert found.texts["description"] == [
         ("=", "Finds "),
-        ("-", "a"),
-        ("+", "two"),
-        ("=", " "),
-        ("-", "thing"),
-        ("+", "things"),
+        ("-", "a thing"),
+        ("+", "two things"),
         ("=", ", fast"),
     ]
     assert (found.parameters, found.other) == ([], [])
@@ -117,3 +114,61 @@ def test_hostile_documents_end_soon() -> None:
     assert by_name["a"].parameters[0].after is not None
     assert len(by_name["a"].parameters[0].after.type) == 300
     assert by_name["odd"].texts["title"] == [("+", "x")]
+
+
+def test_texts_that_have_nothing_in_common_are_compared_soon() -> None:
+    texts = [" ".join(f"{letter}{n}" for n in range(950)) for letter in "wv"]
+    few = [" ".join(["a", letter] * 900) for letter in "wv"]
+    began = time.process_time()
+    for old, new in (texts, few):
+        assert changed(tool("a", old), tool("a", new)).texts["description"]
+    assert time.process_time() - began < 10
+
+
+def test_a_long_text_is_told_word_by_word() -> None:
+    words = [f"w{n % 300}" for n in range(2000)]
+    new = [*words]
+    new[700], new[1400] = "one", "two"
+    found = changed(tool("a", " ".join(words)), tool("a", " ".join(new))).texts["description"]
+    assert [each for each in found if each[0] != "="] == [
+        ("-", "w100"),
+        ("+", "one"),
+        ("-", "w200"),
+        ("+", "two"),
+    ]
+
+
+def test_what_says_the_same_in_another_order_is_the_same() -> None:
+    old = tool("a", x={"type": "string", "required": True}, y={"type": "string", "required": True})
+    new = {**old, "inputSchema": {**old["inputSchema"], "required": ["y", "x"]}}
+    found = of_tools([old], [new])
+    assert (found.changed, found.same) == ([], 1)
+
+
+def test_nothing_hides_behind_arguments_of_a_tool() -> None:
+    old, new = (tool("a", x={"description": word}) | {"arguments": []} for word in ("1", "2"))
+    [parameter] = changed(old, new).parameters
+    assert parameter.name == "x"
+    assert changed(old, new | {"arguments": [1]}).other == ["arguments"]
+
+
+def test_arguments_that_have_no_name_of_their_own_are_told_as_a_whole() -> None:
+    old, new = (
+        CapabilityDocument(
+            prompts=(
+                {"name": "p", "arguments": [{"name": "x", "description": text}, {"name": "x"}]},
+            )
+        )
+        for text in "12"
+    )
+    assert diff(old, new).parts["prompts"].changed[0].other == ["arguments"]
+
+
+def test_many_required_parameters_are_found_soon() -> None:
+    many = [
+        {f"p{n}": {"description": text, "required": True} for n in range(20_000)} for text in "12"
+    ]
+    old, new = tool("a", "", **many[0]), tool("a", "", **many[1])
+    began = time.process_time()
+    assert len(changed(old, new).parameters) == 20_000
+    assert time.process_time() - began < 5

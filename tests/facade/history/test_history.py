@@ -193,8 +193,8 @@ async def test_documents_and_how_they_differ(kept: AuditSettings | None) -> None
             [changed] = told["parts"]["tools"]["changed"]
             assert changed["texts"]["description"][:3] == [
                 ["=", "Buys "],
-                ["-", "one"],
-                ["+", "two"],
+                ["-", "one thing"],
+                ["+", "two things"],
             ]
         reply = await ask("GET", f"/servers/shop/documents/{'0' * 64}/diff")
         assert (reply.status, reply.json["title"]) == (404, "Document not found")

@@ -65,7 +65,7 @@ async def test_one_line_for_a_moment(asked: AskedFacade) -> None:
 async def test_documents(asked: AskedFacade) -> None:
     out = await told(asked, "shop", "--documents")
     assert "  + tools: sell\n" in out
-    assert "  ~ tools: buy: description: Buys [-one-]{+two+} [-thing-]{+things+}\n" in out
+    assert "  ~ tools: buy: description: Buys [-one thing-]{+two things+}\n" in out
     found = json.loads(await told(asked, "shop", "--documents", "--json"))
     assert [each["versions"] for each in found["documents"][:2]] == [["1.1.0"], ["1.0.0"]]
 
