@@ -26,6 +26,8 @@ KeyKind: TypeAlias = Literal["api-key", "bearer", "basic"]
 _TIMEOUT, _MOST_BYTES = 20.0, 8 * 2**20
 #: How many resources are read at most, and in one page: Drupal gives no more (its ``size_max``).
 _MOST, _PAGE = 10_000, 50
+#: How many pages there may be for each that is needed: what may not be seen is left out of them.
+_SPARSE: Final = 5
 
 
 class DrupalError(DiscoveryError):
@@ -60,8 +62,11 @@ class DrupalSite:
         url: URL | None = (await self._collection_of(type)).update_query(
             {f"fields[{type}]": ",".join(fields), "page[limit]": str(_PAGE)}
         )
-        seen = 0
+        seen, pages = 0, set[URL]()
         while url is not None:
+            if url in pages or len(pages) * _PAGE > _MOST * _SPARSE:
+                raise DrupalError("the site's pages have no end: one leads back to another")
+            pages.add(url)
             document = await self._asked("GET", url)
             data = document.get("data")
             if not isinstance(data, list):
@@ -71,7 +76,9 @@ class DrupalSite:
             seen += len(data)
             if seen > _MOST:
                 raise DrupalError(f"the site has more than {_MOST:,} of {type}; that is too many")
-            url = self._next(document, url)
+            links = document.get("links")
+            found = _href(links.get("next")) if isinstance(links, dict) else None
+            url = None if found is None else self._own(found, url)
 
     async def resource(self, type: str, known: Resource, fields: tuple[str, ...]) -> Resource:
         """One resource as it is now."""
@@ -104,21 +111,14 @@ class DrupalSite:
             self._collection = self._own(found, entry)
         return self._collection
 
-    def _next(self, document: Mapping[str, Any], page: URL) -> URL | None:
-        links = document.get("links")
-        found = _href(links.get("next")) if isinstance(links, dict) else None
-        following = None if found is None else self._own(found, page)
-        if following == page:
-            raise DrupalError("the site's page leads to itself")
-        return following
-
     def _own(self, text: str, base: URL) -> URL:
         """A link of the site's; raises :class:`DrupalError` for one that leads elsewhere."""
         try:
-            found = base.join(URL(text, encoded=True))
+            found = base.join(URL(text))
+            elsewhere = found.origin() != self.endpoint.origin()
         except ValueError:
             raise DrupalError("the site's answer has a link that is no URL") from None
-        if found.origin() != self.endpoint.origin():
+        if elsewhere:
             raise DrupalError(
                 f"the site links to {found.origin()}, which is another one than "
                 f"{self.endpoint.origin()}; name that one, or mend the site's own address "
@@ -176,7 +176,9 @@ class DrupalSite:
             raise DrupalError(f"the site cannot be asked: {error}") from error
         document = _document(bytes(data)) if media == MEDIA else None
         if status >= 300:
-            raise DrupalError(_why(status, document), status)
+            # A site that repeats the key is not quoted with it.
+            why = _why(status, document)
+            raise DrupalError(why.replace(self.key, "…") if self.key else why, status)
         if document is None:
             problem = f"with {media} instead of {MEDIA}" if media != MEDIA else "with no JSON"
             raise DrupalError(f"the site answered {problem}; is its module JSON:API on?", status)

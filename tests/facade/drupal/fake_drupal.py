@@ -53,6 +53,8 @@ class FakeDrupalSite:
     before_change: Callable[[str], None] | None = None
     #: The host that links name, in the place of the one that was asked.
     links_to: str | None = None
+    #: What a hostile site names as the next page.
+    next_page: str | None = None
     url: str = ""
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -115,7 +117,9 @@ class FakeDrupalSite:
             following = request.rel_url.update_query({"page[offset]": str(begin + size)})
             host = self.links_to or self.url
             document["links"]["next"] = {"href": f"{host}{following}"}
-        return _answer(200, document)
+        if self.next_page is not None:
+            document["links"]["next"] = {"href": self.next_page}
+        return _answer(200, document, checked=self.next_page is None)
 
     async def _create(self, request: web.Request) -> web.Response:
         data, refused = await self._given(request)
@@ -153,7 +157,7 @@ class FakeDrupalSite:
         key = request.headers.get("api-key")
         self.requests.append((request.method, request.path, key))
         if key != KEY:
-            return _error(401, "No authentication credentials provided.")
+            return _error(401, f"No authentication credentials provided, but {key}.")
         if request.method not in ("GET", "HEAD"):
             if self.read_only:
                 return _error(

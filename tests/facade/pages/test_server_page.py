@@ -171,8 +171,8 @@ async def test_versions_differ_readably(ask: Client) -> None:
     versions = section(text, "server-versions")
     for each in ("added: lend", "removed: sell", "parameter count : integer number", "note"):
         assert each in versions, versions
-    assert "<ins>many</ins>" in text
-    assert "<del>one</del>" in text
+    assert "<ins>many things</ins>" in text
+    assert "<del>one thing</del>" in text
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
