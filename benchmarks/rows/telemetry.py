@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
 from benchmarks import data
 from benchmarks.harness import Contender, Contest, Goal, Scale, row
+from benchmarks.load_generator import load
 from benchmarks.processes import python
-from benchmarks.small_load_generator import Bursts
 
 _INSTANCES = 1000
 _QUERY = f"/servers?tags={data.WANTED}"
-#: In how many turns, of some 50 ms each, requests are compared.
-_TURNS = 300
 
 
 @asynccontextmanager
@@ -60,12 +58,17 @@ async def beside_none(scale: Scale) -> AsyncGenerator[Contest, None]:
         python(module, count) as (plain, _),
         python(module, count, environment=_sampled(receiver, 0.01)) as (one, _),
         python(module, count, environment=_sampled(receiver, 1)) as (each, _),
-        Bursts(plain + _QUERY) as without,
-        Bursts(one + _QUERY) as one_of_a_hundred,
-        Bursts(each + _QUERY) as all_of_them,
     ):
+
+        def under_load(url: str) -> Callable[[], Awaitable[float]]:
+            # Not in bursts: what is sent once in seconds is shared by all requests meanwhile.
+            async def rate() -> float:
+                return (await load(url + _QUERY, scale)).rate
+
+            return rate
+
         contenders = [
-            Contender("1 % of traces", one_of_a_hundred.rate),
-            Contender("all traces", all_of_them.rate, has_goal=False),
+            Contender("1 % of traces", under_load(one)),
+            Contender("all traces", under_load(each), has_goal=False),
         ]
-        yield Contest(contenders, Contender("without", without.rate), scale.of(_TURNS, 10))
+        yield Contest(contenders, Contender("without", under_load(plain)))

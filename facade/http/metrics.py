@@ -15,11 +15,13 @@ from aiohttp.web_urldispatcher import AbstractRoute
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
+    Exemplar,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
     SummaryMetricFamily,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -79,7 +81,12 @@ class _Requests(Collector):
         )
         for labels, known in self._durations.items():
             bounds = (*map(floatToGoString, _REQUEST_BUCKETS), "+Inf")
-            buckets = list(zip(bounds, accumulate(known.buckets), strict=True))
+            buckets = [
+                (bound, total, shown) if (shown := known.exemplars.get(at)) else (bound, total)
+                for at, (bound, total) in enumerate(
+                    zip(bounds, accumulate(known.buckets), strict=True)
+                )
+            ]
             durations.add_metric(labels, buckets, known.seconds)
             by_name = dict(zip(("method", "route", "status"), labels, strict=True))
             durations.add_sample(f"{durations.name}_created", by_name, known.created)
@@ -101,6 +108,8 @@ class _Durations:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(_REQUEST_BUCKETS) + 1))
     seconds: float = 0.0
     created: float = field(default_factory=time.time)
+    #: By the number of its bucket, the latest request there whose trace is recorded.
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
 
 
 class _RequestSeries(NamedTuple):
@@ -154,15 +163,23 @@ class Metrics:
         """Has the figures of another part told, too."""
         self._registry.register(figures)
 
-    def exposition(self) -> bytes:
-        """All figures in Prometheus's text format 0.0.4."""
+    def exposition(self, *, exemplars: bool = False) -> bytes:
+        """All figures in Prometheus's text format 0.0.4, or in that of OpenMetrics 1.0, which has
+        ``exemplars``."""
         self._lag.catch_up()
-        return generate_latest(self._registry)
+        return (openmetrics.generate_latest if exemplars else generate_latest)(self._registry)
 
-    def count(self, request: web.Request, response: web.StreamResponse, took: float) -> None:
+    def count(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        took: float,
+        trace: str | None = None,
+    ) -> None:
         """Counts a request that took so many seconds until its response was there.
 
-        The route is the pattern, so that ids make no series of their own.
+        The route is the pattern, so that ids make no series of their own. ``trace`` is the id of
+        its trace, where that is recorded.
         """
         route = request.match_info.route
         kind: type = type(response)
@@ -183,7 +200,10 @@ class Metrics:
         series.requests.number += 1
         if (durations := series.durations) is not None:
             durations.seconds += took
-            durations.buckets[bisect_left(_REQUEST_BUCKETS, took)] += 1
+            bucket = bisect_left(_REQUEST_BUCKETS, took)
+            durations.buckets[bucket] += 1
+            if trace is not None:
+                durations.exemplars[bucket] = Exemplar({"trace_id": trace}, took, time.time())
 
     def probed(self, _: str, __: str, facts: Mapping[str, Any]) -> None:
         """Counts a probe; see :data:`mcp_discovery.facade.usage.usage.HEALTH_CHECK`."""

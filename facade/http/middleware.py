@@ -26,6 +26,7 @@ from mcp_discovery.facade.http.problems import Handler, problem_of
 from mcp_discovery.facade.http.tracing import CURRENT_TRACE, Trace
 from mcp_discovery.http_listener import sign
 from mcp_discovery.telemetry.conventions import http_answered
+from mcp_discovery.telemetry.spans import ids
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,9 @@ class OutermostMiddleware:
                 http_answered(trace.span, status, from_=500)
             if status >= 400:
                 self.reshape_error(request, response)
-            self.metrics.count(request, response, time.monotonic() - trace.began)
+            known = ids() if trace.span.is_recorded else None
+            traced = known.trace if known is not None else None
+            self.metrics.count(request, response, time.monotonic() - trace.began, traced)
             # A loop is the fault of who asks, 508 though it is (RFC 5842, 7.2), and every probe of
             # it.
             at_fault = status >= 500 and status != HTTPStatus.LOOP_DETECTED

@@ -37,6 +37,7 @@ from mcp_discovery.facade.usage.usage import USAGE
 from mcp_discovery.health import Load, Status, rfc3339
 from mcp_discovery.probe.verdict import is_usable
 from mcp_discovery.record import SERVER
+from mcp_discovery.telemetry.spans import are_on
 from mcp_discovery.version import installed_version
 
 
@@ -296,6 +297,9 @@ async def ready(request: web.Request) -> web.Response:
     return json_response({"status": "ready"} | list_json.caveats(view), view)
 
 
+_OPEN_METRICS = "application/openmetrics-text"
+
+
 async def metrics(request: web.Request) -> web.Response:
     """Figures for Prometheus. With `--ops-port` they are on that port alone."""
     options = request.app.get(OPTIONS)
@@ -306,9 +310,11 @@ async def metrics(request: web.Request) -> web.Response:
     if caller is not None and not caller.rights.grants_all("admin"):
         detail = "these figures are of all servers; ask for a role that may administer all of them"
         raise request.app[CHALLENGES].insufficient(request, "admin", detail)
-    body = request.app[METRICS].exposition()
-    headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-    return web.Response(body=body, headers=headers)
+    # Exemplars, which lead from a figure to a trace, are in OpenMetrics alone.
+    exemplars = are_on() and _OPEN_METRICS in request.headers.get("Accept", "")
+    kind = f"{_OPEN_METRICS}; version=1.0.0" if exemplars else "text/plain; version=0.0.4"
+    body = request.app[METRICS].exposition(exemplars=exemplars)
+    return web.Response(body=body, headers={"Content-Type": f"{kind}; charset=utf-8"})
 
 
 def performance_of(figures: Load) -> dict[str, float]:

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import socket
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping
@@ -168,7 +169,9 @@ class ApiTracer:
 
     def _skipped(self) -> int:
         """How many traces to drop before the next recorded one: geometrically distributed."""
-        share = (self._bound or 0) / 2**64
+        if not self._bound:
+            return sys.maxsize
+        share = self._bound / 2**64
         return int(math.log(1.0 - random.random()) / math.log1p(-share))
 
     def start(
@@ -278,7 +281,7 @@ class Telemetry:
 
 def _bound() -> int | None:
     """Below which value of its lower 64 bits a trace id is one of a recorded trace, as the SDK's
-    samplers by ratio have it; ``None``: the sampler is another one, or takes all or none."""
+    samplers by ratio have it; ``None``: the sampler is another one, or takes all."""
     name = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
     if name not in ("traceidratio", "parentbased_traceidratio"):
         return None
@@ -286,8 +289,7 @@ def _bound() -> int | None:
         share = float(os.environ["OTEL_TRACES_SAMPLER_ARG"])
     except (KeyError, ValueError):
         return None
-    # A share that rounds to none is none.
-    return (TraceIdRatioBased.get_bound_for_rate(share) or None) if 0 < share < 1 else None
+    return TraceIdRatioBased.get_bound_for_rate(share) if 0 <= share < 1 else None
 
 
 def _resource(service: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.mcp_discovery.telemetry.collector import ReceivedSpan, Receiver, receiving
 from tests.mcp_discovery.telemetry.picture import Node, drawn, seen
@@ -170,29 +171,60 @@ async def test_figures_are_metrics_by_their_names(world: World) -> None:
     await world.facade.get("/servers")
     metrics = world.receiver.metrics
 
-    def requests() -> dict[str, dict[str, Any]]:
+    def requests() -> dict[tuple[str, str], dict[str, Any]]:
         points = metrics.get("http.server.request.duration", [])
-        return {each["http.route"]: each for each in points}
+        return {(each["http.request.method"], each["http.route"]): each for each in points}
 
-    await world.receiver.until(lambda: "/servers" in requests(), "the metrics of a facade")
-    one = requests()["/servers"]
+    key = "GET", "/servers"
+    await world.receiver.until(lambda: key in requests(), "the metrics of a facade")
+    one = requests()[key]
     assert one[""].count > 0
     assert one[""].count == sum(one[""].bucket_counts)
-    assert (one["http.response.status_code"], one["http.request.method"]) == (200, "GET")
+    assert (one["http.response.status_code"], one["url.scheme"]) == (200, "http")
     assert one["unit"] == "s"
     of_sidecar = "mcp_discovery_sidecar_registered"
-    await world.receiver.until(lambda: of_sidecar in metrics, "the metrics of a sidecar")
-    assert metrics[of_sidecar][0][""].as_double == 1
+    await world.receiver.until(
+        lambda: of_sidecar in metrics and metrics[of_sidecar][0][""].as_double == 1,
+        "the metrics of a sidecar",
+    )
     # One source: what is asked over HTTP is there by the same name, or by that of a convention.
     async with aiohttp.ClientSession() as http, http.get(f"{world.facade.url}/metrics") as response:
         text = await response.text()
-    named = {each.removesuffix("_total") for each in re.findall(r"^# TYPE (\S+) ", text, re.M)}
-    own = {each for each in named if each.startswith("mcp_discovery_") and "_created" not in each}
-    missing = own - metrics.keys()
-    assert {each for each in missing if re.search(rf"^{each}\S* [0-9]", text, re.M)} <= {
+    ends = r"(?:_total|_bucket|_sum|_count)?(?:\{.*)? [0-9]"
+    shown = re.findall(rf"^(mcp_discovery_\w+?){ends}", text, re.MULTILINE)
+    converted = {
         "mcp_discovery_request_duration_seconds",
         "mcp_discovery_mcp_operation_duration_seconds",
     }
+    wanted = {each for each in shown if not each.endswith("_created")} - converted
+    assert len(wanted) > 20
+    await world.receiver.until(lambda: wanted <= metrics.keys(), f"the metrics {sorted(wanted)}")
+    assert not converted & metrics.keys()
+
+
+async def test_a_latency_leads_to_a_trace(world: World) -> None:
+    """The exemplars of the histogram, which Prometheus asks for by what it accepts."""
+    await world.facade.get("/servers")
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0, text/plain; q=0.5"}
+    url = f"{world.facade.url}/metrics"
+    async with aiohttp.ClientSession() as http:
+        async with http.get(url, headers=accept) as response:
+            assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+            text = await response.text()
+        async with http.get(url) as response:
+            assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            assert "trace_id" not in await response.text()
+    read: Any = text_string_to_metric_families
+    families = {each.name: each for each in read(text)}
+    samples = families["mcp_discovery_request_duration_seconds"].samples
+    found = {
+        each.exemplar.labels["trace_id"]
+        for each in samples
+        if each.exemplar is not None and each.labels["route"] == "/servers"
+    }
+    assert found
+    receiver = world.receiver
+    await receiver.until(lambda: any(map(receiver.in_trace, found)), "the trace of an exemplar")
 
 
 async def test_lines_of_the_log_are_records_with_their_trace(world: World) -> None:
