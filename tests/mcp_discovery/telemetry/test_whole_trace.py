@@ -142,6 +142,41 @@ async def test_only_the_message_carries_the_context(world: World) -> None:
     assert [one.name for one in spans if one.id == link] == ["POST /mcp"]
 
 
+async def test_a_call_through_the_facades_own_mcp(world: World) -> None:
+    trace = "aaaabbbbccccddddeeeeffff00004444"
+    given = {"server": "counter", "name": "add", "arguments": {"number": 1}}
+    status, said = await _called(world, "call_tool", trace, given)
+    assert status == 200 and '"isError":true' not in said, said
+    path = [
+        ("mcp-discovery-facade", "tools/call call_tool"),
+        ("mcp-discovery-facade", "execute_tool add"),
+        ("mcp-discovery-facade", "MCP send tools/call add"),
+        ("mcp-discovery-sidecar", "tools/call add"),
+        ("mcp-discovery-sidecar", "tools/call add"),
+        ("server", "tools/call add"),
+    ]
+    above = tuple(f"{service} {name}" for service, name in path[:-1])
+    leaf = Node(*path[-1], above)
+    await world.receiver.until(
+        lambda: leaf in seen(world.receiver.in_trace(trace)), f"{leaf} among its spans"
+    )
+
+
+async def test_a_command_is_a_span_with_what_it_asks(world: World) -> None:
+    ended = await command(
+        "servers", "--facade", world.facade.url, timeout=60, **world.receiver.environment
+    )
+    assert ended.code == 0, ended.err
+
+    def found() -> set[str]:
+        mine = [each for each in world.receiver.spans if each.name == "mcp-discovery servers"]
+        return {each.name for root in mine for each in world.receiver.in_trace(root.trace)}
+
+    await world.receiver.until(found, "the command's span")
+    [root] = [each for each in world.receiver.spans if each.name == "mcp-discovery servers"]
+    assert (root.service, root.kind, root.parent) == ("mcp-discovery", "internal", "")
+
+
 async def test_an_unknown_tool_is_an_error(world: World) -> None:
     trace = "aaaabbbbccccddddeeeeffff00002222"
     _, said = await _called(world, "nothing", trace)
@@ -163,8 +198,10 @@ async def test_probes_and_registrations_are_spans_and_quiet_heartbeats_none(worl
     beats = [each for each in world.receiver.spans if each.name == "store heartbeat"]
     # The first is written by the registration; none of the others changes the status.
     assert len(beats) <= 1, beats
-    spans = [each for each in world.receiver.spans if each.service == "mcp-discovery-sidecar"]
-    assert not [each for each in spans if "index=" in str(each.attributes)]
+    # Watches, renewals and all else that goes on all the time is part of nothing, and has none.
+    asked = [each for each in world.receiver.spans if "/v1/" in each.name]
+    assert asked
+    assert not [each for each in asked if not each.parent]
 
 
 async def test_figures_are_metrics_by_their_names(world: World) -> None:
@@ -253,7 +290,9 @@ async def _posted(
         return response.status, await response.text()
 
 
-async def _called(world: World, tool: str, trace: str) -> tuple[int, str]:
+async def _called(
+    world: World, tool: str, trace: str, arguments: dict[str, Any] | None = None
+) -> tuple[int, str]:
     """What a modern client gets that calls a tool of the facade, and carries the context in the
     message alone."""
     meta = {
@@ -262,7 +301,7 @@ async def _called(world: World, tool: str, trace: str) -> tuple[int, str]:
         "traceparent": f"00-{trace}-{_PARENT}-01",
         "baggage": "user=a",
     }
-    params = {"name": tool, "arguments": {}, "_meta": meta}
+    params = {"name": tool, "arguments": arguments or {}, "_meta": meta}
     headers = {
         "Accept": "application/json, text/event-stream",
         "MCP-Protocol-Version": "2026-07-28",
