@@ -11,10 +11,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,15 +21,13 @@ from prometheus_client.registry import Collector
 
 from mcp_discovery.adapters.live_list import CatalogEvent, LiveList
 from mcp_discovery.adapters.view import View
-from mcp_discovery.errors import DiscoveryError, DocumentNotFoundError, InvalidDocumentError
 from mcp_discovery.facade.access.audit.journal import AuditLogError
-from mcp_discovery.facade.documents.documents import document_of
-from mcp_discovery.facade.history.change import LOST, Span, State, StateChange, key_of, micros
+from mcp_discovery.facade.history.change import Span, State, StateChange, micros
+from mcp_discovery.facade.history.documents import DocumentKeeper
 from mcp_discovery.facade.history.store import HistoryStore
 from mcp_discovery.facade.history.watcher import ended, new_watcher
 from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.health import Status, utcnow
-from mcp_discovery.record import Capabilities
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +43,6 @@ _LAST = 5.0
 #: Seconds between two removals of what is too old or too much; and after how many changes, or bytes
 #: of documents, one is due as well.
 _PRUNE_EVERY, _PRUNE_AFTER, _PRUNE_BYTES = 3600.0, 5000, 64 * 2**20
-#: How many documents wait to be kept at most, and how many are known to be.
-_MOST_WANTED = 20_000
-#: How many documents are kept at once, and from how many bytes on, compressed, no further ones.
-_DOCUMENTS, _DOCUMENT_BYTES = 50, 2**20
 
 
 class Recorder:
@@ -61,9 +54,7 @@ class Recorder:
         self._watcher = new_watcher()
         self._events: deque[CatalogEvent] = deque()
         self._pending: deque[StateChange] = deque()
-        #: The keys of documents that are not known to be kept, with what they are of.
-        self._wanted: dict[str, Capabilities] = {}
-        self._kept: set[str] = set()
+        self._documents = DocumentKeeper(catalog, store)
         self._last_at: dict[str, int] = {}
         #: The time of which all that happened is in the store or waits here; ``None`` while this
         #: one does not write.
@@ -75,8 +66,8 @@ class Recorder:
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._lingering = self._closing = False
-        #: How many changes, and bytes of documents, were written since the last removal.
-        self._written_since = self._bytes_since = 0
+        #: How many changes were written since the last removal.
+        self._written_since = 0
         self._pruned_at = time.monotonic()
         #: Why it cannot be written now.
         self.trouble: str | None = None
@@ -91,7 +82,7 @@ class Recorder:
         """From start to clean-up of the application."""
         self._catalog.listeners.append(self._receive)
         writing = asyncio.create_task(self._run(), name="history: write")
-        keeping = asyncio.create_task(self._keep_documents(), name="history: documents")
+        keeping = asyncio.create_task(self._documents.run(), name="history: documents")
         try:
             yield
         finally:
@@ -132,15 +123,13 @@ class Recorder:
     async def caught_up(self, seconds: float, *, documents: bool) -> None:
         """Waits, for so long at most, until all is written that came before, and with
         ``documents`` what was offered is kept, too."""
-
-        def waits() -> bool:
-            return bool(len(self) or not self._tried or (documents and self._wanted))
-
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self.is_away and waits():
+                while not self.is_away and (len(self) or not self._tried):
                     self._news.set()
                     await self._idle.wait()
+                while documents and not self.is_away and len(self._documents):
+                    await self._documents.tried()
 
     def _receive(self, events: Sequence[CatalogEvent], view: View) -> None:
         if self._span is None:  # the list is compared as a whole when this one begins to write
@@ -239,7 +228,7 @@ class Recorder:
         changes = []
         async for entry in sliced(view):
             state = State.of(entry)
-            self._want(entry.record.capabilities)
+            self._documents.want(entry.record.capabilities)
             before = known.get(entry.id)
             if before is None or not _same(before.state, state):
                 at = state.since if lead.until < state.since < now and seen else now
@@ -281,7 +270,7 @@ class Recorder:
         if state is not None and event.before is not None and State.of(event.before) == state:
             return
         if event.entry is not None:
-            self._want(event.entry.record.capabilities)
+            self._documents.want(event.entry.record.capabilities)
         self._pending.append(self._in_order(StateChange(event.id, micros(event.at), state)))
 
     def _in_order(self, change: StateChange) -> StateChange:
@@ -294,66 +283,13 @@ class Recorder:
 
     async def _prune(self) -> None:
         due = time.monotonic() - self._pruned_at > _PRUNE_EVERY
-        many = self._written_since > _PRUNE_AFTER or self._bytes_since > _PRUNE_BYTES
+        many = self._written_since > _PRUNE_AFTER or self._documents.bytes_since > _PRUNE_BYTES
         if not due and not many:
             return
-        self._pruned_at, self._written_since, self._bytes_since = time.monotonic(), 0, 0
+        self._pruned_at, self._written_since = time.monotonic(), 0
+        self._documents.bytes_since = 0
         removed = await self.store.prune(micros(utcnow()))
         log.debug("history: removed %d periods", removed)
-
-    # -- documents -----------------------------------------------------------------------------
-
-    def _want(self, capabilities: Capabilities) -> None:
-        if len(self._wanted) < _MOST_WANTED:
-            key = key_of(capabilities)
-            if key not in self._kept:
-                self._wanted[key] = capabilities
-
-    async def _keep_documents(self) -> None:
-        """Keeps what was offered, some documents at a time, for ever."""
-        while True:
-            try:
-                while self._wanted and not self.is_away:
-                    if not await self._keep(dict(islice(self._wanted.items(), _DOCUMENTS))):
-                        break
-            except AuditLogError as error:
-                log.info("history: documents cannot be kept now: %s", error)
-            except Exception:  # the guard that keeps the keeping alive
-                log.exception("history: documents could not be kept")
-            self._woken()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._idle.wait()
-
-    async def _keep(self, wanted: Mapping[str, Capabilities]) -> bool:
-        """Keeps these, one after the other, and all of them at once; whether any could be read."""
-        done = await self.store.kept(wanted)
-        contents: dict[str, bytes] = {}
-        size = 0
-        for key, capabilities in wanted.items():
-            if key in done or size > _DOCUMENT_BYTES:
-                continue
-            place, document = key, document_of(capabilities)
-            try:
-                if key == capabilities.digest:
-                    document = await self._catalog.document(key)
-            except (DocumentNotFoundError, InvalidDocumentError):
-                place = LOST + key
-            except DiscoveryError as error:
-                log.info("history: a document cannot be kept now: %s", error)
-                self._wanted[key] = self._wanted.pop(key)  # others first, next time
-                continue
-            contents[place] = await asyncio.to_thread(document.compressed)
-            size += len(contents[place])
-            done.add(key)
-        await self.store.put(contents, micros(utcnow()))
-        self._bytes_since += size
-        for key in done:
-            self._wanted.pop(key, None)
-        if len(self._kept) >= _MOST_WANTED:
-            self._kept.clear()
-        self._kept |= done
-        return bool(done)
 
 
 def _same(before: State, now: State) -> bool:
