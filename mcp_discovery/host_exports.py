@@ -15,21 +15,32 @@ def mcp_json(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any],
     """A ``mcpServers`` object with one entry for each name, and sentences on what is left out.
 
     ``via`` is an address with ``{name}`` in it that stands for those of instances. A bearer token
-    is named as an environment variable, ``${NAME_TOKEN}``, which hosts fill in.
+    is named as an environment variable, ``${NAME_MCP_TOKEN}``, which hosts fill in.
     """
     servers, notes = _by_name(entries, via, token_variable)
     return {"mcpServers": servers}, notes
 
 
 def cursor(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The same as Cursor spells it (https://cursor.com/docs/context/mcp): ``${env:NAME_TOKEN}``."""
+    """The same as Cursor spells it (https://cursor.com/docs/context/mcp), ``${env:NAME_MCP_TOKEN}``."""
     servers, notes = _by_name(entries, via, lambda name: f"env:{token_variable(name)}")
     return {"mcpServers": servers}, notes
 
 
 def token_variable(name: str) -> str:
-    """The environment variable that stands for the token of the server called ``name``."""
-    return f"{name.upper().replace('-', '_')}_TOKEN"
+    """The environment variable that stands for the token of the server called ``name``.
+
+    Whoever registers a server chooses its name: no name may lead to a secret of something else,
+    such as ``AWS_SESSION_TOKEN``.
+    """
+    variable = f"{name.upper().replace('-', '_')}_MCP_TOKEN"
+    return f"_{variable}" if variable[0].isdigit() else variable
+
+
+def without_variables(url: str) -> str:
+    """``url`` as it is sent, in which hosts find none of their variables to fill in, such as
+    ``${env:AWS_SECRET_ACCESS_KEY}``: no URL has a brace as it is (RFC 3986, 2)."""
+    return url.replace("{", "%7B").replace("}", "%7D")
 
 
 def vscode(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:
@@ -83,7 +94,7 @@ def _host_entry(entry: Entry, via: str | None, token: str) -> tuple[dict[str, An
     if via is not None:
         server: dict[str, Any] = {"type": "http", "url": via.format(name=entry["name"])}
     elif entry["transport"] in _TYPES:
-        server = {"type": _TYPES[entry["transport"]], "url": entry["url"]}
+        server = {"type": _TYPES[entry["transport"]], "url": without_variables(entry["url"])}
     else:
         why = "hosts know http, sse and stdio only; --gateway gives it an address that they know"
         return None, f"{entry['name']} is left out, it speaks {entry['transport']}: {why}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mcp_discovery.host_exports import cursor, mcp_json, token_variable, vscode
+from mcp_discovery.host_exports import cursor, mcp_json, token_variable, vscode, without_variables
 from mcp_discovery.mcp_messages import (
     CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
@@ -64,7 +64,7 @@ def ways_to_connect(
     the server speaks what that forwards; its token is then the facade's.
     """
     via = gateway and entry["transport"] == "streamable-http"
-    name, url = entry["name"], entry.get("url", "")
+    name, url = entry["name"], without_variables(entry.get("url") or "")
     if via:
         url = f"{facade}/gateway/{name}/mcp"
     auth = entry.get("auth") or {}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_discovery.cli.export import registration_body
-from mcp_discovery.host_exports import mcp_json, vscode
+from mcp_discovery.host_exports import cursor, mcp_json, vscode
 from mcp_discovery.host_files import records
 from tests.mcp_discovery.cli.cluster import Cluster
 from tests.programs import AskedFacade, Ended, command, facade
@@ -112,7 +112,7 @@ def test_hosts_are_told_of_tokens_and_programs() -> None:
         "a": {
             "type": "http",
             "url": "http://a/mcp",
-            "headers": {"Authorization": "Bearer ${A_TOKEN}"},
+            "headers": {"Authorization": "Bearer ${A_MCP_TOKEN}"},
         },
         "b": {"command": "npx", "args": ["-y", "b"]},
     }
@@ -124,6 +124,12 @@ def test_hosts_are_told_of_tokens_and_programs() -> None:
     assert [each["id"] for each in content["inputs"]] == ["a-token"]
     content, notes = mcp_json([SOCKET], "http://f/gateway/{name}/mcp")
     assert (content["mcpServers"]["c"]["url"], notes) == ("http://f/gateway/c/mcp", [])
+
+
+def test_no_url_has_variables_that_hosts_fill_in() -> None:
+    hostile = ENTRY | {"url": "http://a/${env:AWS_SECRET_ACCESS_KEY}/mcp"}
+    for export in (mcp_json, vscode, cursor):
+        assert "${env:AWS" not in json.dumps(export([hostile], None)[0])
 
 
 def test_the_healthy_replica_is_the_one_that_hosts_get() -> None:
