@@ -22,7 +22,7 @@ def mcp_json(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any],
 
 
 def cursor(entries: Iterable[Entry], via: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The same as Cursor spells it (https://cursor.com/docs/context/mcp), ``${env:NAME_MCP_TOKEN}``."""
+    """The same as Cursor spells it (https://cursor.com/docs/context/mcp): ``${env:…}``."""
     servers, notes = _by_name(entries, via, lambda name: f"env:{token_variable(name)}")
     return {"mcpServers": servers}, notes
 

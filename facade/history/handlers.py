@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -135,11 +136,13 @@ async def history(request: web.Request) -> web.Response:
         if since or until or cursor:
             detail = "at asks for one moment; leave from, to and cursor out"
             raise ProblemError(400, "invalid-input", detail, parameter="at")
-        return json_response(moment_body(await moment_of_history(request, name, at, of=of)))
+        found = await moment_of_history(request, name, at, of=of)
+        # In threads: a server may have thousands of instances.
+        return await asyncio.to_thread(lambda: json_response(moment_body(found)))
     page = await history_of(
         request, name, of=of, since=since, until=until, limit=limit, cursor=cursor
     )
-    return json_response(page_body(page))
+    return await asyncio.to_thread(lambda: json_response(page_body(page)))
 
 
 async def documents(request: web.Request) -> web.Response:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Literal, Protocol
 
 from cachetools import LRUCache
 
 from mcp_discovery.facade.history.change import Period, Span, StateChange
+from mcp_discovery.facade.http.pauses import sliced
 
 #: For how many seconds whoever writes is taken to be alive.
 LEAD = 15.0
@@ -159,14 +162,15 @@ class MemoryStore:
     async def periods(self, of: Of, key: str, since: int, until: int) -> Sequence[Period]:
         """See :meth:`HistoryStore.periods`."""
         ids = self._names.get(key, ()) if of == "server" else (key,)
-        found = [
-            each
-            for id in ids
-            for each in self._periods.get(id, ())
-            if each.at < until and (each.until is None or each.until > since)
-            if of == "instance" or each.state.name == key
-        ]
-        found.sort(key=lambda each: each.at)
+        found: list[Period] = []
+        async for id in sliced(tuple(ids)):
+            found += [
+                each
+                for each in self._periods.get(id, ())
+                if each.at < until and (each.until is None or each.until > since)
+                if of == "instance" or each.state.name == key
+            ]
+        found = await asyncio.to_thread(sorted, found, key=attrgetter("at"))
         return found[-MOST_READ:]
 
     async def kept(self, keys: Iterable[str]) -> set[str]:

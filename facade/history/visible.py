@@ -82,7 +82,7 @@ class Seen:
     async def changes(self, periods: Iterable[Period], rights: Rights) -> list[ShownChange]:
         """What a caller with ``rights`` sees of ``periods``, oldest first."""
         found: list[ShownChange] = []
-        ordered = sorted(periods, key=lambda each: (each.instance, each.at))
+        ordered = await asyncio.to_thread(sorted, periods, key=attrgetter("instance", "at"))
         seen: list[tuple[Period, _Seen]] = []
         everything = rights.sees_all
         async for each in sliced(ordered):

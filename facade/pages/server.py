@@ -3,6 +3,7 @@ is reached and where it comes from."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +27,7 @@ from mcp_discovery.facade.options import OPTIONS
 from mcp_discovery.facade.pages.connecting import ways_to_connect
 from mcp_discovery.facade.pages.servers import row_of
 from mcp_discovery.facade.pages.site import page, page_operation
-from mcp_discovery.facade.pages.timeline import SPANS, timeline
+from mcp_discovery.facade.pages.timeline import SPANS, Timeline, timeline
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
@@ -120,7 +121,7 @@ async def server(request: web.Request) -> web.StreamResponse:
         spans=SPANS,
         history=history,
         no_history=no_history,
-        timeline=None if history is None else timeline(history, since, view.as_of),
+        timeline=await _timeline(history, since, view.as_of),
         versions=await _versions(request, name, once(request, "document")),
         audited=AUDIT in request.app and "admin" in rights.verbs,
         position=list_json.position(view),
@@ -153,7 +154,7 @@ async def _missing(request: web.Request, name: str) -> web.Response:
         total=len(view),
         history=history,
         span=span,
-        timeline=None if history is None else timeline(history, since, view.as_of),
+        timeline=await _timeline(history, since, view.as_of),
     )
 
 
@@ -172,6 +173,10 @@ async def _history(request: web.Request, name: str) -> tuple[HistoryPage | None,
         return await history_of(request, name, of="server", since=since, limit=_CHANGES), ""
     except ProblemError as error:
         return None, error.detail
+
+
+async def _timeline(history: HistoryPage | None, since: datetime, now: datetime) -> Timeline | None:
+    return None if history is None else await asyncio.to_thread(timeline, history, since, now)
 
 
 def _span(request: web.Request, history: HistoryPage | None, now: datetime) -> tuple[str, datetime]:

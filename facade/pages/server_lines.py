@@ -14,7 +14,13 @@ from mcp_discovery.health import Status
 
 #: From the worst to the best: servers, and their instances.
 _SERVERS_WORST_FIRST = ("down", "degraded", "operational")
-_WORST_FIRST = (Status.DOWN, Status.DEGRADED, Status.DRAINING, Status.HEALTHY)
+_WORST_FIRST = (
+    Status.DOWN,
+    Status.QUARANTINED,
+    Status.DEGRADED,
+    Status.DRAINING,
+    Status.HEALTHY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ def _line(name: str, entries: list[Entry]) -> ServerLine:
     # A server is whole since its last instance became healthy, and down since its last one fell.
     if healthy == len(entries):
         status, since = "operational", max(each.health.since for each in entries)
-    elif counts[Status.DOWN] == len(entries):
+    elif counts[Status.DOWN] + counts[Status.QUARANTINED] == len(entries):
         status, since = "down", max(each.health.since for each in entries)
     else:
         troubled = (each for each in entries if each.health.status is not Status.HEALTHY)

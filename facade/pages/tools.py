@@ -193,7 +193,7 @@ async def tool(request: web.Request) -> web.Response:
     view = view_of(request)
     having, others = await asyncio.to_thread(_offering, view, server, name)
     if not having:
-        raise _unknown(view, server, name)
+        raise await asyncio.to_thread(_unknown, view, server, name)
     definitions = parts_of(request)[TOOL_DEFINITIONS]
     offer, unread = await definitions.offer(name, having)
     known = definitions_by_server(offer).get(server)
@@ -226,7 +226,7 @@ async def tool(request: web.Request) -> web.Response:
         tokens=tokens,
         counted_by=counter.name,
         unread=unread,
-        **_calling(request, having, server, name),
+        **await asyncio.to_thread(_calling, request, having, server, name),
     )
 
 

@@ -8,8 +8,8 @@ from mcp_discovery.facade.pages.site import page, page_operation
 from mcp_discovery.facade.servers.current_list import view_of
 from mcp_discovery.facade.topology.topology import topology_of
 
-#: How many registrants the page shows.
-_MOST = 200
+#: How many registrants, and how many zones, the page shows, and how many zones of each registrant.
+_MOST, _ZONES_OF_ONE = 200, 20
 
 
 async def topology(request: web.Request) -> web.Response:
@@ -22,9 +22,12 @@ async def topology(request: web.Request) -> web.Response:
         current="topology",
         facade=found["facade"],
         store=found["store"],
-        registrants=found["registrants"][:_MOST],
+        registrants=[
+            each | {"zones": each["zones"][:_ZONES_OF_ONE]} for each in found["registrants"][:_MOST]
+        ],
         more=max(0, len(found["registrants"]) - _MOST),
-        zones=found["zones"],
+        zones=found["zones"][:_MOST],
+        more_zones=max(0, len(found["zones"]) - _MOST),
         view=view_of(request),
     )
 

@@ -26,6 +26,8 @@ from mcp_discovery.vouching import NOBODY, Voice, together, voice
 DOCUMENTS_TIMEOUT = 2.0
 #: How much the cache holds, in bytes of the documents' canonical JSON.
 _CACHE_BYTES = 64 * 2**20
+#: More instances than these are looked through in a thread.
+_MANY = 1_000
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,14 @@ class ToolDefinitions:
         return self._parse(await self._documents.get(digest))
 
     async def offer(
-        self, name: str, entries: Iterable[Entry], kind: Kind = "tool"
+        self, name: str, entries: Sequence[Entry], kind: Kind = "tool"
     ) -> tuple[ToolOffer, int]:
         """The tool ``name``, or what else is of ``kind``, which ``entries`` offer, and how many
         documents could not be read."""
-        groups = instance_groups(entries, kind)
+        if len(entries) > _MANY:
+            groups = await asyncio.to_thread(instance_groups, entries, kind)
+        else:
+            groups = instance_groups(entries, kind)
         digests = digests_of(groups)
         known = await self.of(digests, timeout=DOCUMENTS_TIMEOUT)
         offers = tool_offers(groups, known, frozenset({name}), kind)

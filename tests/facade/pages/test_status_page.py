@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mcp_discovery.facade.pages.server_lines import server_lines
+from mcp_discovery.health import Health, Status, utcnow
+from mcp_discovery.instance import Instance
 from tests.facade.harness import Client, served
+from tests.facade.large_catalog import LEASE, listing
+from tests.records import record
 
 
 async def test_it_says_what_works_and_what_does_not(ask: Client) -> None:
@@ -38,3 +42,20 @@ async def test_it_is_open_to_everybody_where_that_is_wanted(tmp_path: Path) -> N
 
 async def test_no_servers_are_no_lines() -> None:
     assert await server_lines([]) == []
+
+
+async def test_a_server_that_breaks_a_rule_is_one_that_nobody_can_use() -> None:
+    now = utcnow()
+    quarantined = Health(Status.QUARANTINED, "its name is like another's", now, now)
+    healthy = Health(Status.HEALTHY, "it answers", now, now)
+    made = [
+        Instance(record("evil-1", name="evil"), quarantined, LEASE),
+        Instance(record("both-1", name="both"), quarantined, LEASE),
+        Instance(record("both-2", name="both"), healthy, LEASE),
+    ]
+    async with listing(made, {}) as found:
+        reply = await found.ask("GET", "/ui/status")
+        assert reply.status == 200, reply.body
+    page = reply.body.decode()
+    assert "2 servers: 0 operational, 1 degraded, 1 down" in page
+    assert "its name is like another&#39;s" in page
