@@ -51,6 +51,11 @@ from mcp_discovery.plural import counted
 _SHOWN = 2_000
 #: The shortest pause before a turn is tried again, and the longest, in seconds.
 _PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+#: So many characters of a result are taken for a token: fewer than in plain English, more than in
+#: the scripts of East Asia.
+_OF_A_TOKEN = 2
+#: A result is not cut to less than this, in characters.
+_LEAST_RESULT = 200
 #: An answer that has less room than this is not begun, in tokens.
 _LEAST_ROOM = 256
 
@@ -70,8 +75,9 @@ class AskLimits:
 
     ``turns`` is how often the model speaks, ``tokens`` how many it reads and writes in all of
     them, as its API counts, ``seconds`` how long all of it takes, and ``call_seconds`` one call.
-    Of a turn's calls ``at_once`` run at the same time, and no more than ``calls`` are made;
-    ``result`` is how much the model reads of each result, in characters. A request to the model
+    Of a turn's calls ``at_once`` run at the same time, and no more than ``calls`` are made, nor
+    searches for tools; ``result`` is how much the model reads of each result, in characters, less
+    where all results of a turn would not fit into the tokens that are left. A request to the model
     that fails is made again ``retries`` times. In the last turn, and in the last that fits into the
     tokens, the model has to answer with what it knows.
     """
@@ -170,7 +176,10 @@ class _Talk:
     provider: ProviderName
     usage: TokenUsage = field(default_factory=TokenUsage)
     made: int = 0
+    _searches: int = 0
     _last: int = 0
+    #: How many characters of each of a turn's results are read.
+    _readable: int = 0
     _tools: OfferedTools = field(init=False)
     _room: asyncio.Semaphore = field(init=False)
 
@@ -231,6 +240,9 @@ class _Talk:
 
     async def _results(self, calls: Sequence[object]) -> list[dict[str, Any]]:
         """The messages that answer ``calls``, in their order."""
+        left = self.limits.tokens - self.usage.total - self._last - _LEAST_ROOM
+        share = max(_LEAST_RESULT, _OF_A_TOKEN * left // len(calls))
+        self._readable = min(self.limits.result, share)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._result(each)) for each in calls]
@@ -257,8 +269,13 @@ class _Talk:
             return await self._call(number, tool, call)
 
     async def _search(self, call: ToolCall) -> dict[str, Any]:
+        if self._searches >= self.limits.calls:
+            sentence = f"{self.limits.calls:,} searches were made, and no more"
+            return render_error(call, f"{sentence} are allowed; answer with what you know")
+        self._searches += 1
         try:
-            text, found, message = await self._tools.search(call)
+            async with self._room:
+                text, found, message = await self._tools.search(call)
         except DiscoveryError as error:
             return render_error(call, str(error))
         await self.on_step(ToolsFound(text, [(each.server, each.own_name) for each in found]))
@@ -276,7 +293,7 @@ class _Talk:
             await self.on_step(CallEnded(*named, False, text, time.monotonic() - began))
             return render_error(call, text)
         took = time.monotonic() - began
-        shown = cut(result, self.limits.result)
+        shown = cut(result, self._readable)
         success = not result.is_error
         await self.on_step(CallEnded(*named, success, text_of(shown, _SHOWN), took))
         return render_result(call, shown)

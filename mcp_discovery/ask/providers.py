@@ -45,8 +45,14 @@ class Provider:
         """Its SDK's client, with the key and the address that the SDK takes from the environment.
 
         It imports the SDK, which may take a second. Raises :class:`MissingExtraError` where it is
-        not installed.
+        not installed, and :class:`InvalidInputError` for a key that no header can have.
         """
+        for variable in self.variables:
+            if _KEY.fullmatch(os.environ.get(variable, "")) is None:
+                raise InvalidInputError(
+                    f"{variable} has a blank, a line break or another character that no key has; "
+                    "set it to the key alone"
+                )
         try:
             module = importlib.import_module(f"mcp_discovery.ask.{self.name}")
         except ImportError as error:
@@ -87,6 +93,8 @@ _STEPS: Final = re.compile(
     r"then|versus|vs|why)\b",
     re.IGNORECASE,
 )
+#: What SDKs send in a header as it is; they would call anything else a broken connection.
+_KEY: Final = re.compile(r"[!-~]*")
 NO_KEY: Final = (
     "no model can be asked: set OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY in the "
     "environment"

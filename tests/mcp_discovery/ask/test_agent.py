@@ -320,6 +320,34 @@ async def test_results_are_cut_and_calls_are_bounded(plan: Plan) -> None:
         assert ["no more are allowed" in each for each in outputs[1:]] == [False] * 2 + [True] * 3
 
 
+async def test_results_of_calls_at_once_fit_into_the_tokens(plan: Plan) -> None:
+    """However many there are, and however much each says."""
+    calls = tuple(("search_products", {"query": letter}) for letter in "eaioutrnsl")
+    script = (Says(calls=calls[:1]), Says(calls=calls), Says(ANSWER))
+    async with plan(FakeOpenAI, *script) as ask:
+        await ask(limits=replace(LIMITS, tokens=5_000))
+        outputs = [
+            each["output"]
+            for each in ask.fake.requests[-1]["input"]
+            if each.get("type") == "function_call_output"
+        ]
+    # Two turns took 1,050 each, and what was said so far is read once more.
+    left = 5_000 - 2 * 1_050 - 1_050
+    assert len(outputs) == 11
+    assert sum(map(len, outputs[1:])) < 2 * left + 10 * 60
+    assert any("[cut: more" in each for each in outputs[1:])
+
+
+@pytest.mark.parametrize("fake", FAKES)
+async def test_searches_are_bounded(plan: Plan, fake: type[FakeModelServer]) -> None:
+    searches = tuple((SEARCH, {"query": f"stock {number}"}) for number in range(6))
+    async with plan(fake, Says(calls=searches), Says(ANSWER)) as ask:
+        await ask(limits=replace(LIMITS, calls=3))
+        assert len(ask.told("search")) == 1 + 3
+        if fake is not FakeOpenAI:  # its searches have no words to fail with
+            assert ask.last_request.count("3 searches were made, and no more are allowed") == 3
+
+
 async def test_a_question_that_cannot_be_asked(plan: Plan) -> None:
     async with plan(FakeOpenAI) as ask:
         with pytest.raises(InvalidInputError, match="empty"):
@@ -338,3 +366,17 @@ async def test_nothing_is_stored_and_the_key_is_in_no_error(
             await ask()
         assert key not in str(caught.value)
         assert ask.fake.requests[0]["store"] is False
+
+
+@pytest.mark.parametrize("fake", FAKES)
+@pytest.mark.parametrize("odd", ["{}\n", "{}\r\nX-Evil: 1", "{} {}", "\u00fc{}", "{}\u2028"])
+async def test_an_odd_key_is_told_of_and_not_shown(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, fake: type[FakeModelServer], odd: str
+) -> None:
+    secret, variable = "Abcdefghijklmnop", fake.variables[1]
+    async with plan(fake) as ask:
+        monkeypatch.setenv(variable, odd.format(secret, secret))
+        with pytest.raises(InvalidInputError, match=variable) as caught:
+            await ask()
+        assert secret not in str(caught.value)
+        assert not ask.fake.requests
