@@ -113,12 +113,15 @@ class Door:
 
     def plain(self, reply: Reply) -> tuple[int, list[tuple[str, str]], bytes]:
         """All of an answer that must not depend on what its caller may not see."""
+        body = self.masked(reply.body)
+        # 9 and 10 are of different lengths, too.
+        moving = MOVING if body == reply.body else {*MOVING, "content-length"}
         headers = [
             (name, self.masked(value.encode()).decode())
             for name, value in reply.headers.items()
-            if name.lower() not in MOVING
+            if name.lower() not in moving
         ]
-        return reply.status, headers, self.masked(reply.body)
+        return reply.status, headers, body
 
 
 @asynccontextmanager
