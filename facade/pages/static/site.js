@@ -176,18 +176,36 @@ export function offerCopies(root = document) {
   }
 }
 
+let saidAt = new Date().toISOString();
+
+/** Says at the head of the page why it is not current: `away` or `signed out`; `null`: it is. */
+export function sayCurrent(why) {
+  const place = document.getElementById("not-current");
+  if (why === null) saidAt = new Date().toISOString();
+  if ((place?.dataset.why ?? null) === why) return;
+  place?.remove();
+  if (why === null) { announce("The facade answers again"); return; }
+  const said = why === "away"
+    ? ["The facade cannot be reached. This is what it said ", when(saidAt), "."]
+    : ["You are not signed in any more. ", element("a", { href: location.pathname + location.search }, "Sign in again")];
+  document.getElementById("main").prepend(element("p", { id: "not-current", class: "notice bad", role: "alert", "data-why": why }, said));
+}
+
 /**
  * Fetches this page anew and puts its parts with `data-fresh="NAME"` in the place of those that are
- * shown; true if the facade answered. What has the focus keeps it by its id.
+ * shown; true if the facade answered with it, else the page says why it is not current. What has
+ * the focus keeps it by its id.
  */
 export async function refreshPage() {
   let response;
   try {
     response = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (!response.ok || response.redirected) return false;
   } catch {
+    sayCurrent("away");
     return false;
   }
+  sayCurrent(response.status >= 500 ? "away" : response.status === 401 || response.redirected ? "signed out" : null);
+  if (!response.ok || response.redirected) return false;
   const made = new DOMParser().parseFromString(await response.text(), "text/html");
   const focused = document.activeElement?.id;
   for (const old of document.querySelectorAll("[data-fresh]")) {

@@ -1,5 +1,5 @@
-// Keeps the status page current, and says so when it cannot be.
-import { announce, refreshPage, statusMark } from "./site.js";
+// Keeps the status page current.
+import { announce, refreshPage } from "./site.js";
 
 const PAUSE = 5000;
 const overall = () => document.getElementById("overall")?.dataset.overall;
@@ -9,13 +9,7 @@ async function follow() {
   for (;;) {
     await new Promise((resolve) => { setTimeout(resolve, PAUSE); });
     if (document.hidden) continue;
-    const answered = await refreshPage();
-    const stale = document.getElementById("stale");
-    if (!answered) {
-      if (!stale.textContent) stale.replaceChildren(statusMark("down", "The facade cannot be reached; this is what it said last."));
-      continue;
-    }
-    stale.textContent = "";
+    if (!(await refreshPage())) continue;
     const asOf = document.getElementById("as-of");
     asOf.dateTime = new Date().toISOString();
     asOf.textContent = new Date().toLocaleTimeString();

@@ -117,7 +117,7 @@ async function send(path, message, { headers = {}, signal, keepalive, place = {}
   } catch (error) {
     if (error instanceof CallError || signal?.aborted) throw error;
     if (error instanceof SyntaxError) throw new CallError("protocol", `The answer is not what MCP sends (HTTP ${response.status}, ${shown(type, 60) || "no type"}).`);
-    throw new CallError("broken", "The connection broke before the answer was whole.");
+    throw new CallError("broken", "The answer is not whole; what the server did is not known.");
   }
   return response;
 }

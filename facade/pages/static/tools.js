@@ -1,5 +1,5 @@
 // Searches while somebody types: each answer is the page that a form would have brought.
-import { announce } from "./site.js";
+import { announce, sayCurrent } from "./site.js";
 
 const PAUSE = 200;
 const form = document.getElementById("search");
@@ -23,13 +23,14 @@ async function search(url = address()) {
     const made = new DOMParser().parseFromString(await response.text(), "text/html");
     const fresh = made.getElementById("found");
     if (!fresh) { location.assign(url); return; }
+    sayCurrent(null);
     found.replaceWith(document.importNode(fresh, true));
     history.replaceState(null, "", url);
     announce(fresh.dataset.announce);
   } catch (error) {
     if (error.name === "AbortError") return;
     found.removeAttribute("aria-busy");
-    announce("The facade cannot be reached; this is what it found last.");
+    sayCurrent("away");
   }
 }
 
