@@ -77,7 +77,7 @@ def build(version: str) -> MCPServer:
     def list_meetings(
         room: Annotated[str, Field(description="Those in this room alone")] = "",
     ) -> list[Meeting]:
-        """List the meetings that are booked, the first first."""
+        """List the meetings that are booked, the earliest first."""
         found = [each for each in MEETINGS if room in ("", each.room)]
         return sorted(found, key=lambda each: (each.day, each.start))
 

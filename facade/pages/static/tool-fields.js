@@ -142,7 +142,7 @@ function field(context, known, control, { read, write, fault, literal = false })
 }
 
 function placeholder(schema) {
-  return schema.default === undefined ? null : `default: ${shown(schema.default, 60)}`;
+  return schema.default === undefined ? null : `default: ${schema.default === "" ? "empty" : shown(schema.default, 60)}`;
 }
 
 const local = (date) => new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);

@@ -57,8 +57,8 @@ class Office:
 
 
 @asynccontextmanager
-async def office(folder: Path) -> AsyncIterator[Office]:
-    """Starts it, in ``folder``; it is whole as the block begins."""
+async def office(folder: Path, *options: str) -> AsyncIterator[Office]:
+    """Starts it, in ``folder``, its facade with ``options``; it is whole as the block begins."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         cluster = await enter(EtcdCluster())
@@ -77,7 +77,7 @@ async def office(folder: Path) -> AsyncIterator[Office]:
                 log,
                 *("facade", "--store", cluster.store_url, "--port", str(port.number)),
                 *("--auth", auth, "--audit-store", f"sqlite:///{folder}/audit.db"),
-                *("--gateway", "--mcp-call-tool"),
+                *("--gateway", "--mcp-call-tool", *options),
             )
         )
         headers = {"Authorization": f"Bearer {tokens['ada']}"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mcp_discovery.facade.pages
-from mcp_discovery.facade.pages.visible import visible
+from mcp_discovery.facade.pages.visible import sentence, visible
 from tests.facade.harness import Client, served
 
 FOLDER = Path(mcp_discovery.facade.pages.__file__).parent
@@ -115,3 +115,16 @@ async def test_links_lead_below_a_proxys_prefix() -> None:
         page = (await ask("GET", "/ui/status")).body.decode()
         for link in re.findall(r'(?:href|src|action)="([^"]*)"', page):
             assert not link.startswith("/"), link
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("there is nothing at /x", "There is nothing at /x."),
+        ("is it?", "Is it?"),
+        ("Done.", "Done."),
+        ("", "."),
+    ],
+)
+def test_what_an_api_tells_is_a_sentence_on_a_page(told: str, said: str) -> None:
+    assert sentence(told) == said
