@@ -109,7 +109,7 @@ async def audit(request: web.Request) -> web.Response:
     """What happened, newest first, with the filters of `GET /audit`, for people."""
     fields = _fields(request)
     given = {each.name: each.value for each in fields if each.value}
-    # A form sends all its fields; what is empty is not asked for.
+    # A form sends all its fields; what is empty is not asked for. A page has one length.
     asked = request.clone(rel_url=request.rel_url.with_query(_without_blanks(request)))
     problem: ProblemError | None = None
     events: list[dict[str, Any]] = []
@@ -140,7 +140,8 @@ async def audit(request: web.Request) -> web.Response:
 
 
 def _without_blanks(request: web.Request) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in request.query.items() if value.strip()]
+    items = request.query.items()
+    return [(name, value) for name, value in items if value.strip() and name != "limit"]
 
 
 async def event(request: web.Request) -> web.Response:

@@ -21,6 +21,7 @@ from mcp_discovery.facade.http.etag import tag_of
 from mcp_discovery.facade.http.operation import Parameter
 from mcp_discovery.facade.http.parameters import whole
 from mcp_discovery.facade.pages.site import page, page_operation
+from mcp_discovery.facade.pages.visible import visible
 from mcp_discovery.facade.registry.index import REGISTRY_INDEX
 from mcp_discovery.facade.servers import list_json
 from mcp_discovery.facade.servers.current_list import view_of
@@ -244,6 +245,8 @@ def _fields(view: View, given: Iterable[tuple[str, str]]) -> Iterator[FilterInpu
         if not choices and each.index is not None and each.syntax is None:
             known = view.keys(each.name)
             choices = sorted(known) if len(known) <= _SUGGESTED else []
+            # A value is suggested as it is: one that hides a part of itself is not.
+            choices = [choice for choice in choices if visible(choice) == choice]
         if each.split == "commas" and each.allowed:
             values = [part for value in values for part in value.split(",")]
         yield FilterInput(each, label, values, choices, bool(each.allowed))

@@ -37,8 +37,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "requestId": ("requestId",),
     "eventId": ("eventId",),
 }
-#: What a spreadsheet takes for a formula at the beginning of a cell.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What a spreadsheet takes for a formula at the beginning of a cell, in full width as well (OWASP,
+#: CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def value_at(event: Mapping[str, Any], place: Iterable[str]) -> Any:

@@ -176,7 +176,7 @@ async function run(given, timeout) {
       bar.max = total;
       bar.value = Math.min(now, total);
     }
-    const share = typeof total === "number" && total > 0 ? `${Math.round((100 * Math.min(now, total)) / total)} %` : `step ${now}`;
+    const share = typeof total === "number" && total > 0 ? `${Math.round((100 * Math.min(now, total)) / total)} %` : `step ${shown(now, 20)}`;
     told.textContent = `${share}${message ? `: ${shown(message, 200)}` : ""}`;
     if (performance.now() - spoken > 5000) {
       spoken = performance.now();
