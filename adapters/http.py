@@ -238,7 +238,7 @@ class HttpClient:
                     finally:
                         self._streams.discard(response)
         except TimeoutError as error:
-            problem = f"no answer within {waited:g} s"
+            problem = f"no answer within {waited:.3g} s"
             raise StoreUnavailableError(self._store, problem, fault=StoreFault.SILENT) from error
         except TokenError as error:
             kind = UnauthenticatedError if error.denied else StoreUnavailableError
