@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -26,6 +27,7 @@ from mcp_discovery.facade.history.recorder import Recorder
 from mcp_discovery.facade.history.store import (
     IN_MEMORY,
     LEAD,
+    MOST_READ,
     STORED,
     HistoryStore,
     MemoryStore,
@@ -33,6 +35,7 @@ from mcp_discovery.facade.history.store import (
 )
 from mcp_discovery.facade.history.visible import GONE, Seen, ShownChange
 from mcp_discovery.facade.http.cursors import decode, encode
+from mcp_discovery.facade.http.pauses import sliced
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.current_list import unknown, view_of
 from mcp_discovery.health import PREFERENCE, utcnow
@@ -134,10 +137,11 @@ async def history_of(
     """
     history = await _of(request)
     spans, now = await _watched(history), utcnow()
-    known, changes = await _changes(request, history, name, of)
+    known, changes, whole = await _changes(request, history, name, of)
     first = spans[0].began if spans else None
+    complete = _clipped(spans, whole)
     day, month = [
-        await asyncio.to_thread(availability, changes, spans, now - back, now)
+        await asyncio.to_thread(availability, changes, complete, now - back, now)
         for back in (DAY, MONTH)
     ]
     wanted = [
@@ -162,7 +166,7 @@ async def moment_of_history(
     :func:`history_of` does."""
     history = await _of(request)
     spans = await _watched(history)
-    known, changes = await _changes(request, history, name, of)
+    known, changes, whole = await _changes(request, history, name, of, at)
     if at > (now := utcnow()):
         detail = f"{at.isoformat()} has not come yet; ask for a time before {now.isoformat()}"
         raise ProblemError(400, "bad-time", detail, parameter="at")
@@ -178,6 +182,8 @@ async def moment_of_history(
     ]
     order = {status.value: number for number, status in enumerate(PREFERENCE)}
     there.sort(key=lambda each: (order.get(each.status, len(order)), each.id))
+    if at < whole:
+        return HistoryMoment(known, name, at, None, tuple(there), Watched(at, whole))
     return HistoryMoment(known, name, at, there[0].status if there else GONE, tuple(there), gap)
 
 
@@ -187,7 +193,7 @@ async def documents_of(
     """The documents that the server ``name``, or the instance with that id, has had, newest first;
     raises as :func:`history_of` does."""
     history = await _of(request, documents=True)
-    known, changes = await _changes(request, history, name, of)
+    known, changes, _ = await _changes(request, history, name, of)
     versions = _by_digest(changes)
     states = {digest: having[-1].state for digest, having in versions.items()}
     keys = {digest: state.document for digest, state in states.items() if state is not None}
@@ -215,7 +221,7 @@ async def diff_of(
     """How the document ``newer`` of a server differs from ``older``, or from the one that it had
     before; raises as :func:`history_of` does, and 404 where one of them is not kept."""
     history, rights = await _of(request, documents=True), caller_of(request).rights
-    _, changes = await _changes(request, history, name, of)
+    _, changes, _ = await _changes(request, history, name, of)
     known = _by_digest(changes)
     if older is None:
         offered = [digest for digest, _ in groupby(filter(None, (c.digest for c in changes)))]
@@ -276,27 +282,65 @@ async def _watched(history: History) -> list[Watched]:
     lately = not history.recorder.is_stale and (utcnow() - ended).total_seconds() < LEAD
     if history.recorder.is_writing or lately:
         found[-1] = Watched(found[-1].began, None)
-    return found
+    keep = timedelta(seconds=history.store.bounds.keep)
+    cut = moment_of(await _reading(history.store.cut()))
+    return _clipped(found, max(cut, utcnow() - keep))
+
+
+def _clipped(spans: Sequence[Watched], since: datetime) -> list[Watched]:
+    """``spans`` as far as they are after ``since``."""
+    kept = (each for each in spans if each.ended is None or each.ended > since)
+    return [Watched(max(each.began, since), each.ended) for each in kept]
 
 
 async def _changes(
-    request: web.Request, history: History, name: str, of: Of | None
-) -> tuple[Of, list[ShownChange]]:
-    """Of what ``name`` is, and what the caller sees of it, oldest first."""
+    request: web.Request, history: History, name: str, of: Of | None, at: datetime | None = None
+) -> tuple[Of, list[ShownChange], datetime]:
+    """Of what ``name`` is, what the caller sees of it, oldest first, and since when that is all:
+    there may be more than is kept, or read. With ``at`` what is read is what came before that
+    moment, if need be.
+    """
     kinds: tuple[Of, ...] = ("server", "instance")
     for kind in kinds:
         if of not in (None, kind):
             continue
-        periods = await _reading(history.store.periods(kind, name, 0, _EVER))
-        found = await _reading(history.seen.changes(periods, caller_of(request).rights))
+        found, kept, read = await _changes_until(request, history, kind, name, _EVER)
+        if found and at is not None and at < read:
+            before = micros(at) + 1
+            found, _, read = await _changes_until(request, history, kind, name, before)
+            return kind, found, max(kept, read)
         if found:
-            return kind, found
-    view = view_of(request)
+            return kind, found, max(kept, read)
+    view, ever = view_of(request), moment_of(0)
     if of != "instance" and name in view.keys("name"):  # nothing is written of it yet
-        return "server", []
+        return "server", [], ever
     if of != "server" and name in view.entries:
-        return "instance", []
+        return "instance", [], ever
     raise unknown(name)
+
+
+async def _changes_until(
+    request: web.Request, history: History, kind: Of, name: str, until: int
+) -> tuple[list[ShownChange], datetime, datetime]:
+    """What the caller sees of what came before ``until``; since when all of that is kept, and since
+    when it is read."""
+    store, rights = history.store, caller_of(request).rights
+    periods, read = await _reading(store.periods(kind, name, 0, until)), 0
+    if len(periods) >= MOST_READ:  # what was so already then is wanted, too
+        read = periods[0].at
+        lasting = await _reading(store.periods(kind, name, read, read + 1))
+        both = {(each.instance, each.at): each for each in (*lasting, *periods)}
+        periods = tuple(both.values())
+    found = await _reading(history.seen.changes(periods, rights))
+    seen = {each.id for each in found}
+    firsts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    async for each in sliced(periods):
+        if each.instance in seen:
+            firsts[each.instance] = min(firsts.get(each.instance, each.at), each.at)
+            counts[each.instance] += 1
+    cut = (firsts[id] for id, number in counts.items() if number >= store.bounds.each)
+    return found, moment_of(max(cut, default=0)), moment_of(read)
 
 
 def _by_digest(changes: Sequence[ShownChange]) -> dict[str, list[ShownChange]]:

@@ -70,6 +70,8 @@ _PERIODS = make_table(
 _PERIOD = _PERIODS.c.instance, _PERIODS.c.at, _PERIODS.c.until, _PERIODS.c.state
 _SPANS = make_table("history_spans", column("began", BigInteger), column("ended", BigInteger))
 _LEAD = make_table("history_lead", column("id"), column("watcher"), column("until", BigInteger))
+#: The row that says who writes; the other one says up to when too many periods were removed.
+_LEADING, _CUT = _LEAD.c.id == 1, _LEAD.c.id == 2
 _DOCUMENTS = make_table(
     "history_documents",
     *(column("digest", String), column("at", BigInteger), column("size", BigInteger)),
@@ -88,7 +90,7 @@ class StoredHistory:
 
     def __init__(self, log: DatabaseLog, bounds: HistoryBounds = STORED) -> None:
         self._log = log
-        self._bounds = bounds
+        self.bounds = bounds
         self._is_open = False
 
     async def lead(self, watcher: str, now: int) -> Lead:
@@ -104,7 +106,7 @@ class StoredHistory:
                 return Lead(False, until)
             # It is this one's from now on; up to when all is written stays.
             values = {"watcher": watcher, "until": max(until, now)}
-            await connection.execute(update(_LEAD).values(values))
+            await connection.execute(update(_LEAD).where(_LEADING).values(values))
             last = (await connection.execute(select(func.max(_SPANS.c.ended)))).scalar()
             return Lead(True, last or 0)
 
@@ -132,7 +134,7 @@ class StoredHistory:
             moved = update(_SPANS).where(_SPANS.c.began == span.began).values(ended=span.ended)
             if not (await connection.execute(moved)).rowcount:
                 await connection.execute(plain_insert(_SPANS), watched)
-            await connection.execute(update(_LEAD).values(until=span.ended))
+            await connection.execute(update(_LEAD).where(_LEADING).values(until=span.ended))
         return True
 
     async def leave(self, watcher: str) -> None:
@@ -144,15 +146,15 @@ class StoredHistory:
 
     async def prune(self, now: int) -> int:
         """See :meth:`HistoryStore.prune`."""
-        before = now - round(self._bounds.keep * 1e6)
+        before = now - round(self.bounds.keep * 1e6)
         removed = await self._remove(_PERIODS.c.until < before)
         async with self._log.reading() as connection:
             counted = select(_PERIODS.c.instance, func.count()).group_by(_PERIODS.c.instance)
-            counted = counted.having(func.count() > self._bounds.each)
+            counted = counted.having(func.count() > self.bounds.each)
             many = (await connection.execute(counted)).all()
         for id, _ in many:
-            removed += await self._remove_beyond(self._bounds.each, _PERIODS.c.instance == id)
-        removed += await self._remove_beyond(self._bounds.total)
+            removed += await self._remove_beyond(self.bounds.each, _PERIODS.c.instance == id)
+        removed += await self._remove_beyond(self.bounds.total)
         async with self._log.writing() as connection:
             await connection.execute(delete(_SPANS).where(_SPANS.c.ended < before))
             used = select(_PERIODS.c.document)
@@ -162,7 +164,7 @@ class StoredHistory:
             size, over = 0, []
             for digest, bytes_ in (await connection.execute(newest)).all():
                 size += bytes_
-                if size > self._bounds.document_bytes:
+                if size > self.bounds.document_bytes:
                     over.append({"over": digest})
             if over:
                 gone = delete(_DOCUMENTS).where(_DOCUMENTS.c.digest == bindparam("over"))
@@ -181,6 +183,11 @@ class StoredHistory:
             last = (await connection.execute(cut)).scalar()
         if last is None:  # so many are listed
             return 0
+        if not of:
+            async with self._log.writing() as connection:
+                row = {"id": 2, "watcher": "", "until": last}
+                await connection.execute(_new(connection, _LEAD), [row])
+                await connection.execute(update(_LEAD).where(_CUT).values(until=last))
         return await self._remove(_PERIODS.c.until <= last, *of)
 
     async def _remove(self, *which: ColumnElement[bool]) -> int:
@@ -199,6 +206,11 @@ class StoredHistory:
         found = select(_SPANS.c.began, _SPANS.c.ended).order_by(_SPANS.c.began)
         async with self._log.reading() as connection:
             return [Span(*row) for row in (await connection.execute(found)).all()]
+
+    async def cut(self) -> int:
+        """See :meth:`HistoryStore.cut`."""
+        async with self._log.reading() as connection:
+            return (await connection.execute(select(_LEAD.c.until).where(_CUT))).scalar() or 0
 
     async def periods(self, of: Of, key: str, since: int, until: int) -> Sequence[Period]:
         """See :meth:`HistoryStore.periods`."""
@@ -228,7 +240,7 @@ class StoredHistory:
 
     async def put(self, documents: Mapping[str, bytes], now: int) -> None:
         """See :meth:`HistoryStore.put`."""
-        most = self._bounds.document_bytes // 4
+        most = self.bounds.document_bytes // 4
         rows = [
             {"digest": key, "at": now, "size": len(content), "content": content}
             for key, content in documents.items()
@@ -248,7 +260,7 @@ class StoredHistory:
 
 async def _leader(connection: AsyncConnection) -> tuple[str, int]:
     """Who leads, and until when it wrote; the row is this transaction's to change."""
-    found = select(_LEAD.c.watcher, _LEAD.c.until).where(_LEAD.c.id == 1).with_for_update()
+    found = select(_LEAD.c.watcher, _LEAD.c.until).where(_LEADING).with_for_update()
     watcher, until = (await connection.execute(found)).one()
     return watcher, until
 

@@ -220,10 +220,10 @@ class Recorder:
         if not lead.mine:
             return
         known = await self.store.listed()
-        view, now = self._catalog.view, micros(utcnow())
-        # What happens from here on is received; up to here the list is compared.
         seen = self._live_since <= lead.until  # and all the time, though another wrote
         spans = await self.store.spans() if seen else ()
+        # What happens from here on is received; up to here the list is compared.
+        view, now = self._catalog.view, micros(utcnow())
         self._span = Span(spans[-1].began if spans else now, now)
         changes = []
         async for entry in sliced(view):

@@ -54,6 +54,7 @@ class HistoryStore(Protocol):
     """
 
     kind: Literal["store", "memory"]
+    bounds: HistoryBounds
 
     async def lead(self, watcher: str, now: int) -> Lead:
         """Takes the lead for ``watcher``, unless another has it."""
@@ -74,6 +75,9 @@ class HistoryStore(Protocol):
     async def spans(self) -> Sequence[Span]:
         """When the list was watched, oldest first."""
 
+    async def cut(self) -> int:
+        """Up to when periods were removed since there were too many in all; 0: none were."""
+
     async def periods(self, of: Of, key: str, since: int, until: int) -> Sequence[Period]:
         """The latest :data:`MOST_READ` that fall into that time, oldest first."""
 
@@ -93,10 +97,10 @@ class MemoryStore:
     kind: Literal["store", "memory"] = "memory"
 
     def __init__(self, bounds: HistoryBounds = IN_MEMORY) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self._periods: dict[str, deque[Period]] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
-        self._total = 0
+        self._total = self._cut = 0
         self._spans: deque[Span] = deque(maxlen=1000)
         self._documents: LRUCache[str, bytes] = LRUCache(bounds.document_bytes, getsizeof=len)
 
@@ -119,7 +123,7 @@ class MemoryStore:
                 known.append(Period(each.instance, each.at, None, each.state))
                 self._names[each.state.name].add(each.instance)
                 self._total += 1
-            if len(known) > self._bounds.each or not known:
+            if len(known) > self.bounds.each or not known:
                 self._drop_first(each.instance)
         if self._spans and self._spans[-1].began == span.began:
             self._spans[-1] = span
@@ -134,11 +138,13 @@ class MemoryStore:
         """See :meth:`HistoryStore.prune`."""
         ended = (each for known in self._periods.values() for each in known if each.until)
         order = sorted((each.until or 0, each.instance) for each in ended)
-        before = now - round(self._bounds.keep * 1e6)
+        before = now - round(self.bounds.keep * 1e6)
         removed = 0
         for until, id in order:
-            if until >= before and self._total <= self._bounds.total:
+            if until >= before and self._total <= self.bounds.total:
                 break
+            if until >= before:
+                self._cut = max(self._cut, until)
             self._drop_first(id)
             removed += 1
         return removed
@@ -158,6 +164,10 @@ class MemoryStore:
     async def spans(self) -> Sequence[Span]:
         """See :meth:`HistoryStore.spans`."""
         return tuple(self._spans)
+
+    async def cut(self) -> int:
+        """See :meth:`HistoryStore.cut`."""
+        return self._cut
 
     async def periods(self, of: Of, key: str, since: int, until: int) -> Sequence[Period]:
         """See :meth:`HistoryStore.periods`."""
@@ -180,7 +190,7 @@ class MemoryStore:
     async def put(self, documents: Mapping[str, bytes], now: int) -> None:
         """See :meth:`HistoryStore.put`."""
         for key, content in documents.items():
-            if len(content) <= self._bounds.document_bytes // 4:
+            if len(content) <= self.bounds.document_bytes // 4:
                 self._documents[key] = content
 
     async def document(self, key: str) -> bytes | None:

@@ -30,6 +30,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client.parser import text_string_to_metric_families
 
+from mcp_discovery.telemetry.sdk import beside_process
 from mcp_discovery.version import installed_version
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class FigureSender:
         """Sends them once: read in the event loop, which owns them, and sent beside it."""
         try:
             text = self._figures()
-            await asyncio.to_thread(self._export, text)
+            await beside_process(lambda: self._export(text))
         except Exception:  # the guard that keeps the loop alive
             log.exception("the figures cannot be sent as metrics")
 

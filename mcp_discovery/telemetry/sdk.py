@@ -9,10 +9,11 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import Token
 from importlib.metadata import entry_points
 from types import TracebackType
@@ -40,6 +41,8 @@ from mcp_discovery.telemetry.spans import (
     use,
 )
 from mcp_discovery.version import installed_version
+
+log = logging.getLogger(__name__)
 
 _SCOPE: Final = "mcp-discovery"
 _PARENT: Final = istr("traceparent")
@@ -267,7 +270,9 @@ class Telemetry:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-            await sender.send()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE / 2):
+                    await sender.send()
 
     async def close(self) -> None:
         """Sends what is left, for some seconds at most, and ends."""
@@ -275,8 +280,10 @@ class Telemetry:
         if self._log is not None:
             logging.getLogger().removeHandler(self._log)
         closing = (*self._closing, *(self._metrics or ()))
-        ends = [asyncio.to_thread(each.shutdown) for each in closing]
-        await asyncio.wait([asyncio.ensure_future(asyncio.gather(*ends))], timeout=_GRACE)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE), asyncio.TaskGroup() as group:
+                for each in closing:
+                    group.create_task(beside_process(each.shutdown))
 
 
 def _bound() -> int | None:
@@ -337,6 +344,23 @@ def _exporter(signal: str, name: str) -> Any:
 def _sendable(text: str) -> str:
     """``text`` in UTF-8, which has no lone surrogates: such a record loses its whole batch."""
     return text.encode(errors="replace").decode()
+
+
+async def beside_process(work: Callable[[], object]) -> None:
+    """Has a thread do ``work`` that no process waits for at its end, as it does for those of
+    :func:`asyncio.to_thread`: a collector that hangs keeps them for long."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        try:
+            work()
+        except Exception:  # the guard of the thread
+            log.exception("telemetry cannot be sent")
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="telemetry", daemon=True).start()
+    await done.wait()
 
 
 class _LogSender(logging.Handler):

@@ -103,7 +103,9 @@ async def test_only_so_much_of_each_and_in_all_is_kept(store: HistoryStore) -> N
     assert await reasons(store, "a") == ["4", "5", "6", "7", "8"]
     for id in "bcdef":
         await store.write("one", [change(n, id, NOW + 100 * SECOND) for n in range(5)], span)
+    assert await store.cut() == 0
     await store.prune(NOW + 200 * SECOND)
+    assert await store.cut() == NOW + 102 * SECOND
     kept = {id: await reasons(store, id) for id in "abcdef"}
     assert 15 < sum(map(len, kept.values())) <= 20  # those of one moment go together
     # How each is now is known of all of them.

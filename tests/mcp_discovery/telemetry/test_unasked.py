@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
@@ -98,6 +99,22 @@ async def test_what_cannot_be_used_is_named(environment: dict[str, str], named: 
     assert ended.code == 2, ended
     assert named in ended.err
     assert "Traceback" not in ended.err
+
+
+async def test_a_collector_that_hangs_holds_no_command_up() -> None:
+    async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    listening = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        hanging = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "300",
+        }
+        ended = await command("servers", "--facade", "http://127.0.0.1:9", timeout=60, **hanging)
+    assert ended.code == 3, ended
+    assert "never retrieved" not in ended.err
 
 
 async def test_a_collector_that_is_away_changes_no_answer() -> None:
