@@ -103,7 +103,7 @@ async def test_nothing_is_missed_while_the_lead_is_taken(monkeypatch: pytest.Mon
 
             async def listed() -> bool:
                 reply = await ask("GET", "/servers/shop-1")
-                return b"meanwhile" in reply.body
+                return bool(b"meanwhile" in reply.body)
 
             await until(listed, timeout=20, what="the list having it")
 
