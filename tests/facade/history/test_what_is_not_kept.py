@@ -112,6 +112,6 @@ async def test_nothing_is_missed_while_the_lead_is_taken(monkeypatch: pytest.Mon
         await a_moment()
 
         async def told() -> bool:
-            return (await changes(ask, "shop"))[-1]["status"] == "degraded"
+            return bool((await changes(ask, "shop"))[-1]["status"] == "degraded")
 
         await until(told, timeout=10, what="what happened meanwhile being in the history")
