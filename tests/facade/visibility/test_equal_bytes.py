@@ -114,8 +114,8 @@ class Door:
     def plain(self, reply: Reply) -> tuple[int, list[tuple[str, str]], bytes]:
         """All of an answer that must not depend on what its caller may not see."""
         body = self.masked(reply.body)
-        # 9 and 10 are of different lengths, too.
-        moving = MOVING if body == reply.body else {*MOVING, "content-length"}
+        # Of 9 s and of 10 s the lengths differ, too.
+        moving = {*MOVING, "content-length"} if b'"uptime":0' in body else MOVING
         headers = [
             (name, self.masked(value.encode()).decode())
             for name, value in reply.headers.items()
@@ -184,6 +184,8 @@ async def ask(doors: tuple[Door, Door], scene: Scene, chance: Random, share: flo
     for asked in requests(scene, chance):
         if chance.random() > share:
             continue
+        if asked.path == "/openapi.json" and scene.seed % 8:
+            continue  # it is large, and the same for all lists
         if asked.path == "/metrics" and any({*each} == {"verbs"} for each in scene.grants):
             continue  # a clock, and for who administers everything: those see everything, too
         reply = await both(doors, asked)
