@@ -168,7 +168,7 @@ async def difference(request: web.Request) -> web.Response:
     match = request.match_info
     older = once(request, "with")
     found = await diff_of(request, match["id"], match["digest"], older, of=_of(request))
-    return json_response(diff_body(found))
+    return await asyncio.to_thread(lambda: json_response(diff_body(found)))
 
 
 def page_body(page: HistoryPage) -> dict[str, Any]:

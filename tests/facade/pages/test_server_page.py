@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sys
+from functools import partial
 from html import unescape
 from typing import Any
 
@@ -173,6 +174,25 @@ async def test_versions_differ_readably(ask: Client) -> None:
         assert each in versions, versions
     assert "<ins>many things</ins>" in text
     assert "<del>one thing</del>" in text
+
+
+async def test_a_server_that_changes_everything_has_a_short_page(ask: Client) -> None:
+    for version in (1, 2):
+        text = " ".join(f"word{number * version % 97}" for number in range(60))
+        given = {f"p{number}": {"type": ("string", "integer")[version - 1]} for number in range(30)}
+        document = {"tools": [tool(f"tool_{each}", text, **given) for each in range(300)]}
+        await fill(ask, leased("s-1", name="s", document=document, version=f"{version}.0.0"))
+        what = f"document {version} in the history"
+        await until(partial(kept, ask, "s", version), timeout=20, what=what)
+    text = await page(ask, "s")
+    assert "0 removed and 300 changed" in section(text, "server-versions")
+    assert "and 10 more parameters" in text
+    assert len(text) < 250_000
+
+
+async def kept(ask: Client, name: str, number: int) -> bool:
+    known = (await ask("GET", f"/servers/{name}/documents")).json["documents"]
+    return len(known) == number and all(each["kept"] for each in known)
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
