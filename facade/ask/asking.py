@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from importlib import import_module
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from mcp_discovery.ask.providers import Client, ProviderName
     from mcp_discovery.ask.steps import OnStep
 
-#: How many questions are answered at the same time.
+#: How many questions are answered at the same time, and how many of one caller's.
 _MOST: Final = 32
+_MOST_OF_ONE: Final = 8
 
 
 class Asking:
@@ -50,10 +52,11 @@ class Asking:
         self._clients: dict[ProviderName, Client] = {}
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
-        self._answering = 0
+        #: How many questions are being answered, by their callers.
+        self._answering: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return self._answering
+        return self._answering.total()
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         """Closes the clients of models when the application ends."""
@@ -62,16 +65,21 @@ class Asking:
             self._clients.clear()
 
     @contextmanager
-    def room(self) -> Iterator[None]:
-        """Room for one question; raises :class:`ProblemError` (503) where there is none."""
-        if self._answering >= _MOST:
-            detail = f"{_MOST} questions are being answered already; ask again soon"
+    def room(self, caller: Caller) -> Iterator[None]:
+        """Room for one question of ``caller``; raises :class:`ProblemError` (503) where there is
+        none."""
+        who = caller.subject or f"at {caller.address}"
+        if self._answering[who] >= _MOST_OF_ONE or len(self) >= _MOST:
+            number = _MOST if len(self) >= _MOST else f"{_MOST_OF_ONE} of your"
+            detail = f"{number} questions are being answered already; ask again soon"
             raise ProblemError(503, "too-many-questions", detail)
-        self._answering += 1
+        self._answering[who] += 1
         try:
             yield
         finally:
-            self._answering -= 1
+            self._answering[who] -= 1
+            if not self._answering[who]:
+                del self._answering[who]
 
     def choose(self, question: str, wanted: str | None) -> ProviderName:
         """Who is asked; raises :class:`InvalidInputError` where nobody fits."""

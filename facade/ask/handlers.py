@@ -168,7 +168,7 @@ class _AskedQuestion:
         user = _user(caller, body.get("userId")) if only_answer else None
         chosen = asking.choose(question, wanted)
         tools = CallersTools(parts_of(request), caller, asking.call_tool, quotas)
-        with asking.room(), cancelled_when_lost(request):
+        with asking.room(caller), cancelled_when_lost(request):
             recorded = await RecordedQuestion.begin(question, asking.scopes(caller), user)
             with recorded.ended():
                 if "text/event-stream" in request.headers.get("Accept", ""):

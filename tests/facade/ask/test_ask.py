@@ -113,6 +113,23 @@ async def test_what_a_caller_may_not_call_does_not_exist(asking: Asking) -> None
         assert called["actor"]["userId"] == "manager" and called["outcome"]["success"] is True
 
 
+async def test_nobody_takes_all_the_room(asking: Asking) -> None:
+    async with asking(*[Hangs()] * 8, Says(ANSWER)) as asked:
+        body = {"question": QUESTION}
+        waiting = [asyncio.create_task(asked("employee", body)) for _ in range(8)]
+
+        async def all_asked() -> bool:
+            return len(asked.fake.requests) == 8
+
+        await until(all_asked, timeout=30, what="eight questions that hang")
+        reply = await asked("employee", body)
+        assert (reply.status, "8 of your questions" in reply.json["error"]) == (503, True)
+        assert (await asked("manager", body)).status == 200
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_a_user_id_gives_nobody_other_rights(asking: Asking) -> None:
     async with asking(*[Says(ANSWER)] * 3, PAGES, Says("No.")) as asked:
         path = "/api/platform/query"
