@@ -230,8 +230,11 @@ function chooseTheme() {
 }
 
 chooseTheme();
-// On a phone the pages are more than the line holds.
-document.querySelector("nav.site [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+// On a phone the pages are more than the line holds. Only there, and not before a frame is due: this
+// lays out the page, which a long list feels.
+if (matchMedia("(max-width: 40rem)").matches) {
+  requestAnimationFrame(() => document.querySelector("nav.site [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }));
+}
 offerCopies();
 refreshTimes();
 setInterval(refreshTimes, 5000);

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from playwright.async_api import Browser, expect
+
 from mcp_discovery.facade.pages.server_lines import server_lines
 from mcp_discovery.health import Health, Status, utcnow
 from mcp_discovery.instance import Instance
 from tests.facade.harness import Client, served
 from tests.facade.large_catalog import LEASE, listing
+from tests.facade.pages.browsing import browsed
 from tests.records import record
 
 
@@ -59,3 +62,11 @@ async def test_a_server_that_breaks_a_rule_is_one_that_nobody_can_use() -> None:
     page = reply.body.decode()
     assert "2 servers: 0 operational, 1 degraded, 1 down" in page
     assert "its name is like another&#39;s" in page
+
+
+async def test_on_a_phone_the_page_that_is_shown_is_seen_among_the_pages(
+    browser: Browser, ask: Client
+) -> None:
+    async with browsed(browser, width=360) as shown:
+        await shown.page.goto(f"{ask.url}/ui/status")
+        await expect(shown.page.get_by_role("link", name="Status")).to_be_in_viewport(ratio=0.9)
