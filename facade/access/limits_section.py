@@ -35,6 +35,17 @@ class Rate:
 
     item: RateLimitItem
 
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Rate) and self.item == other.item)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Kept: each request that is counted is counted by its rate.
+        return hash(self.item)
+
     @cached_property
     def amount(self) -> int:
         """How many."""

@@ -195,7 +195,7 @@ OTLP_ENDPOINT: Any = typer.Option(
     metavar="URL",
     help="Send traces, metrics and logs there over OTLP/HTTP, to a collector such as "
     "http://127.0.0.1:4318; wants the extra otel. All else is set by OpenTelemetry's own variables "
-    "(OTEL_TRACES_SAMPLER, …), which turn it on, too.",
+    "(such as OTEL_TRACES_SAMPLER), which turn it on, too.",
 )
 JSON_LOGS: Any = typer.Option(False, "--json", help="Log one JSON object a line instead of text.")
 LOG_LEVEL: Any = typer.Option("info", metavar="LEVEL", help="debug, info, warning or error.")

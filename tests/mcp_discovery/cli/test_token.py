@@ -127,6 +127,7 @@ def test_what_people_wrote_stays(tmp_path: Path) -> None:
         "roles: {reader: read}\ntokens:",
         "roles: {reader: read}\ntokens: {}\n",
         "roles: {reader: read}\ntokens: {}  # none\nanonymous: reader\n",
+        "limits: {default: {reads: 600/minute}}\nroles: {reader: read}\ntokens: {}\n",
         "tokens:\n# none yet\nroles: {reader: read}\n",
         "tokens:\n\n\nroles:\n  reader: read\n",
         "tokens:\n        a:\n          hash: sha256:%s\nroles: {reader: read}\n" % ("0" * 64),
