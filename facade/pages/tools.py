@@ -48,8 +48,10 @@ _SHOWN, _MOST = 25, 500
 _NAMED = 50
 #: How much of a description it shows, in characters.
 _DESCRIBED = 20_000
-#: A schema of more characters is shown without line breaks.
-_LONG = 64 * 2**10
+#: A schema of more bytes is shown without line breaks, and one of more than those not at all.
+_LONG, _LARGE = 64 * 2**10, 256 * 2**10
+#: How much of a title is looked at, in characters.
+_TITLE = 300
 #: The filters that the search has a field for; others stay in the URL and can be taken away.
 _FIELDS = ("name", "tags", "status")
 
@@ -78,7 +80,7 @@ class ToolLine:
     def title(self) -> str | None:
         """Its title, unless that is its name."""
         given = self.match.definition.text("title") if self.match.definition else None
-        return None if given == self.match.name else given
+        return None if given is None or given == self.match.name else given[:_TITLE]
 
     @property
     def description(self) -> str:
@@ -159,8 +161,9 @@ def _lines(
 
 
 def _text(tool: Mapping[str, Any]) -> str:
-    """A definition as models get it."""
-    return orjson.dumps(tool, default=dict).decode() if tool else ""
+    """A definition as models get it; empty for one that is too large to be counted."""
+    text = orjson.dumps(tool, default=dict).decode() if tool else ""
+    return text if len(text) <= _LARGE else ""
 
 
 def _hints(tool: Mapping[str, Any]) -> Iterable[tuple[str, bool]]:
@@ -199,7 +202,8 @@ async def tool(request: web.Request) -> web.Response:
     known = definitions_by_server(offer).get(server)
     definition: Mapping[str, Any] = known.tool if known else {}
     counter = token_counter()
-    tokens = await asyncio.to_thread(counter.count, _text(definition)) if known else None
+    text = await asyncio.to_thread(_text, definition)
+    tokens = await asyncio.to_thread(counter.count, text) if text else None
     annotations = definition.get("annotations")
     return page(
         request,
@@ -221,8 +225,10 @@ async def tool(request: web.Request) -> web.Response:
         variants=len(offer.definitions),
         others=others,
         tool_path=tool_path,
-        input_schema=_shown(definition.get("inputSchema", True)),
-        output_schema=_shown(definition["outputSchema"]) if "outputSchema" in definition else "",
+        input_schema=await asyncio.to_thread(_shown, definition.get("inputSchema", True)),
+        output_schema=await asyncio.to_thread(_shown, definition["outputSchema"])
+        if "outputSchema" in definition
+        else "",
         tokens=tokens,
         counted_by=counter.name,
         unread=unread,
@@ -239,18 +245,20 @@ def _offering(view: View, server: str, name: str) -> tuple[list[Entry], list[str
 
 
 def _heading(name: str, known: ToolDefinition | None) -> str:
-    return (known.text("title") if known else None) or name
+    return ((known.text("title") if known else None) or name)[:_TITLE]
 
 
 def _is(annotations: object, hint: str) -> bool:
     return isinstance(annotations, Mapping) and annotations.get(hint) is True
 
 
-def _shown(schema: object) -> str:
+def _shown(schema: object) -> str | None:
+    """``schema`` as JSON to show, from which the form is made; ``None`` for one that is too large
+    for a page."""
     text = orjson.dumps(schema, default=dict, option=orjson.OPT_INDENT_2)
     if len(text) > _LONG:
         text = orjson.dumps(schema, default=dict)
-    return visible_json(text.decode())
+    return visible_json(text.decode()) if len(text) <= _LARGE else None
 
 
 def _calling(

@@ -113,6 +113,20 @@ async def test_hostile_definitions_stay_text(ask: Client) -> None:
     assert both == [schema] or both == [{}]
 
 
+async def test_a_definition_of_any_size_has_a_short_page(ask: Client) -> None:
+    properties = {f"p{each}": {"type": "string", "description": "x" * 2000} for each in range(150)}
+    schema = {"type": "object", "properties": properties}
+    huge = {"name": "huge", "title": "\u202e" * 20_000, "inputSchema": schema}
+    huge |= {"description": "<b>" * 30_000, "outputSchema": schema}
+    await post(ask, "large", huge, name="large")
+    page = await shown(ask, "/ui/tools/large/huge")
+    assert len(page) < 400_000
+    assert "too large to be shown here; GET /tools/huge has it. It can be called" in page
+    assert '<code id="input-schema">true</code>' in page
+    assert "not counted: it is too large" in page
+    assert len(await shown(ask, "/ui/tools")) < 20_000
+
+
 async def test_the_doors_that_are_open_are_said(filled: Client) -> None:
     assert "start it with --mcp-call-tool" in await shown(filled, "/ui/tools/shop/buy")
     for calls, doors in ((False, "gateway"), (True, "call_tool gateway")):
