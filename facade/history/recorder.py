@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -40,6 +40,8 @@ _GROUP, _MOST = 250, 20_000
 _RETRY, _LONGEST_RETRY = 0.25, 5.0
 #: Seconds at most that are left to what waits when the facade ends.
 _LAST = 5.0
+#: By how many seconds a facade may see a change later than another.
+_LATE = 2.0
 #: Seconds between two removals of what is too old or too much; and after how many changes, or bytes
 #: of documents, one is due as well.
 _PRUNE_EVERY, _PRUNE_AFTER, _PRUNE_BYTES = 3600.0, 5000, 64 * 2**20
@@ -54,6 +56,8 @@ class Recorder:
         self._watcher = new_watcher()
         self._events: deque[CatalogEvent] = deque()
         self._pending: deque[StateChange] = deque()
+        #: What happened while another writes, since that one has written last.
+        self._while_another: deque[CatalogEvent] = deque()
         self._documents = DocumentKeeper(catalog, store)
         self._last_at: dict[str, int] = {}
         #: The time of which all that happened is in the store or waits here; ``None`` while this
@@ -133,7 +137,12 @@ class Recorder:
 
     def _receive(self, events: Sequence[CatalogEvent], view: View) -> None:
         if self._span is None:  # the list is compared as a whole when this one begins to write
-            if self._live_since is None and view.stale_since is None:
+            if self._live_since is not None:
+                self._while_another.extend(events)
+                if len(self._while_another) > max(_MOST, 2 * len(view)):
+                    self._while_another.clear()
+                    self._live_since = micros(utcnow())
+            elif view.stale_since is None:
                 self._news.set()  # the list is back
             return
         self._events.extend(events)
@@ -196,6 +205,7 @@ class Recorder:
         stale = self._catalog.view.stale_since
         if stale is not None:
             self._live_since = None
+            self._while_another.clear()
             if self._span is not None:
                 await self._flush(micros(stale))
                 self._span = None
@@ -217,7 +227,10 @@ class Recorder:
         was written last."""
         assert self._live_since is not None
         lead = await self.store.lead(self._watcher, now := micros(utcnow()))
+        others = self._while_another
         if not lead.mine:
+            while others and micros(others[0].at) <= lead.until:
+                others.popleft()
             return
         known = await self.store.listed()
         seen = self._live_since <= lead.until  # and all the time, though another wrote
@@ -225,15 +238,20 @@ class Recorder:
         # What happens from here on is received; up to here the list is compared.
         view, now = self._catalog.view, micros(utcnow())
         self._span = Span(spans[-1].began if spans else now, now)
-        changes = []
+        self._while_another = deque()
+        states = {id: period.state for id, period in known.items()}
+        changes: list[StateChange] = []
+        if seen:
+            async for event in sliced(others):
+                changes += _replayed(event, states, lead.until)
         async for entry in sliced(view):
             state = State.of(entry)
             self._documents.want(entry.record.capabilities)
-            before = known.get(entry.id)
-            if before is None or not _same(before.state, state):
+            before = states.get(entry.id)
+            if before is None or not _same(before, state):
                 at = state.since if lead.until < state.since < now and seen else now
                 changes.append(StateChange(entry.id, at, state))
-        changes += [StateChange(id, now, None) for id in known if id not in view.entries]
+        changes += [StateChange(id, now, None) for id in states if id not in view.entries]
         changes.sort(key=lambda each: each.at)
         self._last_at = {id: period.at for id, period in known.items()}
         self._pending.extendleft(reversed([self._in_order(each) for each in changes]))
@@ -290,6 +308,24 @@ class Recorder:
         self._documents.bytes_since = 0
         removed = await self.store.prune(micros(utcnow()))
         log.debug("history: removed %d periods", removed)
+
+
+def _replayed(event: CatalogEvent, states: dict[str, State], until: int) -> Iterator[StateChange]:
+    """What ``event`` changes of ``states``, which another wrote up to ``until``: what that one has
+    seen a little earlier, and written, is nothing new."""
+    at, before = micros(event.at), states.get(event.id)
+    if at <= until:
+        return
+    if event.entry is None:
+        if before is not None:
+            del states[event.id]
+            yield StateChange(event.id, at, None)
+        return
+    state = State.of(event.entry)
+    late = state.since <= until and at <= until + round(_LATE * 1e6)
+    if not late and (before is None or not _same(before, state)):
+        states[event.id] = state
+        yield StateChange(event.id, at, state)
 
 
 def _same(before: State, now: State) -> bool:

@@ -117,6 +117,38 @@ async def test_one_that_was_killed_is_followed_by_another(
             assert (await second("GET", "/servers/shop/history")).json["unwatched"] == []
 
 
+async def test_what_happens_between_two_writers_is_told(
+    stored: AuditSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LEAD", 4.0)
+    monkeypatch.setattr("mcp_discovery.facade.history.database.LEAD", 4.0)
+    monkeypatch.setattr(recorder, "_BEAT", 0.2)
+    async with EmbeddedStore() as list_:
+        shop = await registered(list_, "shop-1")
+        async with facades(list_, 2, stored) as each:
+            (first, _), (second, _) = each
+            await told(second, 1)
+            await shop.heartbeat(Health(STATUSES[0], "slow"))
+            await told(second, 2)  # both follow the list
+            monkeypatch.setattr(recorder.Recorder, "_write", _stuck(recorder.Recorder._write))
+            for status in STATUSES[1:]:
+                await shop.heartbeat(Health(status, f"is {status}"))
+                for ask in (first, second):
+                    await _seen(ask, f"is {status}")
+            found = await told(second, 4)
+            assert [one["status"] for one in found] == ["healthy", *STATUSES]
+            assert (await second("GET", "/servers/shop/history")).json["unwatched"] == []
+
+
+async def _seen(ask: Client, reason: str) -> None:
+    """Waits until it is in the list of a facade."""
+
+    async def there() -> bool:
+        return reason.encode() in bytes((await ask("GET", "/servers/shop-1")).body)
+
+    await until(there, timeout=20, what=f"{reason} being listed")
+
+
 def _stuck(write: object) -> object:
     """Lets the first recorder that writes after this do so no more."""
     stuck: list[object] = []
