@@ -79,11 +79,13 @@ def run(work: Coroutine[Any, Any, int | None]) -> None:
 
     Ctrl-C cancels it, before it begins too. Raises :class:`typer.Exit`, and what ``work`` raises.
     """
+    traced = _traced(work)
     try:
-        code = asyncio.run(_traced(work))
+        code = asyncio.run(traced)
         sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     finally:
+        traced.close()
         work.close()
     raise typer.Exit(code or DONE)

@@ -66,7 +66,8 @@ async def test_what_is_wrong_with_it_is_said(
         agent.card_handler = replies(text="[]")
         one = await seen.until_status(Status.DEGRADED, within=2 * SOON)
         why = "what it offers cannot be read: its agent card is not a JSON object"
-        assert one.health.reason == f"{ANSWERS_A2A}, but {why}"
+        # On a busy machine it may have wavered before.
+        assert one.health.reason.partition(";")[0] == f"{ANSWERS_A2A}, but {why}"
         assert one.record.capabilities.skills == ("Book a trip",)
         agent.card_handler = None
         await seen.until_status(Status.HEALTHY, within=2 * SOON)

@@ -11,7 +11,7 @@ from mcp_discovery.health import utcnow
 from mcp_discovery.instance import HOLDER_HEADER
 from mcp_discovery.record import Record
 from tests.facade.harness import Client, leased
-from tests.stores.waiting import until_holds
+from tests.stores.waiting import until, until_holds
 
 
 class Registered:
@@ -30,6 +30,14 @@ class Registered:
         body = leased(id, **{"name": "shop", "registeredAt": "2026-01-01T00:00:00Z"} | more)
         reply = await ask("POST", "/servers", body, headers=headers or {})
         assert reply.status == 201, reply.body
+
+        async def known() -> bool:
+            asked = f"/servers/{id}/history?of=instance"
+            told = await ask("GET", asked, headers=headers or {})
+            # Where none is kept, or none may be seen, there is nothing to wait for.
+            return told.status != 200 or bool(told.json["changes"])
+
+        await until(known, timeout=20, what=f"the beginning of {id} in the history")
         await a_moment()
         return cls(ask, id, reply.json["holder"], headers or {})
 
