@@ -27,18 +27,24 @@ def test_the_core_brings_neither_the_sdk_nor_what_that_needs(core: Environment) 
     brought_by_extras = {"mcp", "mcp-types", "httpx2", "starlette", "uvicorn", "dnspython"}
     brought_by_extras |= {"pyjwt", "cryptography", "sqlalchemy", "aiosqlite", "asyncpg", "redis"}
     brought_by_extras |= {"numpy", "tokenizers", "wordllama"}
+    brought_by_extras |= {"openai", "anthropic", "google-genai", "opentelemetry-api"}
     assert not brought_by_extras & set(installed)
     core.check()
 
 
 #: Modules that an extra is for, and that nobody imports without it.
 OF_EXTRAS = {
+    *(f"mcp_discovery.ask.{each}" for each in ("agent", "anthropic", "gemini", "offered_tools")),
+    *(f"mcp_discovery.ask.{each}" for each in ("openai", "results", "toolbox")),
     "mcp_discovery.facade.access.issuer_keys",
     "mcp_discovery.facade.access.signed_tokens",
     "mcp_discovery.facade.access.audit.database",
+    "mcp_discovery.facade.history.database",
     "mcp_discovery.facade.mcp.call_credentials",
     "mcp_discovery.query.vectors",
     "mcp_discovery.query.wordllama",
+    "mcp_discovery.telemetry.figures",
+    "mcp_discovery.telemetry.sdk",
     "mcp_discovery.testing",
 }
 
