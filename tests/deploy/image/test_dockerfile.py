@@ -49,7 +49,7 @@ def _dependencies() -> list[str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    held = ("audit", "auth", "client", "doctor", "postgres", "redis", "semantic")
+    held = ("audit", "auth", "client", "doctor", "otel", "postgres", "redis", "semantic")
     return [*project["dependencies"], *chain.from_iterable(extras[each] for each in held)]
 
 
