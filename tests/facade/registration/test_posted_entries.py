@@ -331,7 +331,7 @@ async def test_a_restarted_facade_goes_on_probing(tmp_path: Path, plain: HealthS
 async def test_what_another_facade_left_is_adopted(plain: HealthServer) -> None:
     async with EmbeddedStore() as store:
         body = posted("a", plain.base_url, healthUrl=plain.health_url)
-        async with served(store) as ask:
+        async with served(store, posted_ttl=2.0) as ask:
             await ask("POST", "/servers", body)
             before = (await ask("GET", "/servers/a")).json
         async with served(store) as ask:
