@@ -37,7 +37,9 @@ async def test_members_of_real_stores_are_shown(
             await ask("POST", "/servers", leased("own"))
             found = (await ask("GET", "/topology")).json["store"]
             assert found["reachable"]
-            assert [each["role"] for each in found["members"]] in (["leader"], ["alone"])
+            # Agents of other tests may have joined.
+            servers = [each["role"] for each in found["members"] if each["role"] != "client"]
+            assert servers in (["leader"], ["alone"])
             page = (await ask("GET", "/ui/topology")).body.decode()
             assert found["members"][0]["name"] in page
 
