@@ -33,6 +33,7 @@ _END = re.compile(r"^(\||\|\||&&|&|>|>>|<|2>|;|--)$")
 _OF_OTHERS = {
     "--bump-revision",  # etcdutl
     "--config-file",  # etcd
+    "--enable-feature",  # prometheus
     "--exec",  # step
     "--header",  # conformance-test of ARD
     "--help",
