@@ -337,7 +337,7 @@ async def test_a_posted_server_keeps_what_is_known_of_it_when_another_facade_tak
     server: Offering,
 ) -> None:
     async with EmbeddedStore() as store, watching(store) as seen:
-        async with served(store, probe_interval=INTERVAL) as ask:
+        async with served(store, probe_interval=INTERVAL, posted_ttl=2.0) as ask:
             body = {"id": "a", "name": "products", "url": f"{server.base_url}/mcp"}
             assert (await ask("POST", "/servers", body)).status == 201
             await seen.until(
