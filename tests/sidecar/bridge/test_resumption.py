@@ -191,12 +191,15 @@ async def test_the_sdk_resumes_a_call() -> None:
         cut_off(bridge.url) as (url, cut),
         Client(streamable_http_client(url), mode="legacy") as sdk,
     ):
-        calling = asyncio.create_task(sdk.call_tool("wait", {"seconds": 3, "text": "late"}))
+        heard = asyncio.Event()
 
-        async def streamed() -> bool:
-            return any(each.get_name() == "a stream of answers" for each in asyncio.all_tasks())
+        async def progressed(progress: float, total: float | None, message: str | None) -> None:
+            heard.set()
 
-        await until(streamed, timeout=5, what="a stream for the call")
+        arguments = {"count": 6, "pause": 0.5, "text": "late"}
+        call = sdk.call_tool("steps", arguments, progress_callback=progressed)
+        calling = asyncio.create_task(call)
+        await bounded(heard.wait(), 15)
         cut()
-        result = await bounded(calling, 15)
+        result = await bounded(calling, 30)
         assert result.content[0].text == "late"  # type: ignore[union-attr]
