@@ -54,6 +54,7 @@ async def test_it_is_waited_for_and_found_when_it_comes(store: EmbeddedStore, se
             await seen.until_status(Status.HEALTHY, within=SOON)
 
 
+@pytest.mark.slow
 async def test_what_is_wrong_with_it_is_said(
     store: EmbeddedStore, seen: Seen, agent: ScriptedAgent
 ) -> None:

@@ -154,6 +154,7 @@ async def test_a_session_ends_in_time(tmp_path: Path, monkeypatch: pytest.Monkey
         assert (await browser("GET", "/servers")).status == 401
 
 
+@pytest.mark.slow
 async def test_keys_are_shared_and_rotate(tmp_path: Path) -> None:
     keys = tmp_path / "session.keys"
     keys.write_text("# the first\n" + "a" * 44 + "\n")

@@ -233,6 +233,7 @@ async def test_an_answer_of_one_issuer_for_another(tmp_path: Path) -> None:
             assert not found.is_over
 
 
+@pytest.mark.slow
 async def test_a_session_ends_with_what_it_rests_on(tmp_path: Path) -> None:
     async with signing_in(tmp_path) as found:
         found.grants()

@@ -159,6 +159,7 @@ async def test_hostile_texts_stay_text(ask: Client, number: int) -> None:
 
 
 @pytest.mark.usefixtures("collected_as_when_serving")
+@pytest.mark.slow
 async def test_ten_thousand_hold_nobody_up() -> None:
     async with large_catalog(10_000) as found:
         reply = await found.ask("GET", "/", headers={"Accept-Encoding": "gzip"})

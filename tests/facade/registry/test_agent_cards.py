@@ -108,6 +108,7 @@ async def test_catalogs_name_its_card(ask: Client, agent: ScriptedAgent) -> None
         assert (await ask.raw(place)).json == agent.card
 
 
+@pytest.mark.slow
 async def test_its_health_is_that_of_what_answers(agent: ScriptedAgent) -> None:
     async with served() as ask:
         await post(ask, agent)
