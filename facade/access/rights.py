@@ -15,7 +15,7 @@ from fnmatch import translate
 from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias, get_args
 
-from mcp_discovery.record import Record
+from mcp_discovery.record import Capabilities, Endpoint, Record
 
 #: What rights are about. ``read`` is to see, ``call`` to use a server through the facade,
 #: ``register`` to change the list, ``report`` to tell outcomes and ask for probes, ``admin`` to see
@@ -27,6 +27,23 @@ Need: TypeAlias = Verb | Literal["open"]
 #: What of an instance a grant may be restricted to.
 Part: TypeAlias = Literal["tools", "resources", "prompts", "skills"]
 PARTS: tuple[Part, ...] = get_args(Part)
+
+
+#: Rights are not about addresses.
+_ANYWHERE = Endpoint(transport="streamable-http", url="http://localhost/mcp")
+
+
+def record_as_it_was(
+    name: str, tags: Iterable[str], zone: str | None, *, tools: Iterable[str] = ()
+) -> Record:
+    """What rights are asked about of an instance that may not be listed any more."""
+    return Record.model_construct(
+        name=name,
+        tags=tuple(tags),
+        zone=zone,
+        endpoint=_ANYWHERE,
+        capabilities=Capabilities(tools=tuple(tools)),
+    )
 
 
 def in_words(need: Need) -> str:

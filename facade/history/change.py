@@ -9,11 +9,9 @@ from typing import Any
 import orjson
 
 from mcp_discovery.adapters.view import Entry
+from mcp_discovery.facade.access.rights import record_as_it_was
 from mcp_discovery.facade.documents.documents import document_of
-from mcp_discovery.record import Capabilities, Endpoint, Record
-
-#: Rights are not about addresses.
-ANYWHERE = Endpoint(transport="streamable-http", url="http://localhost/mcp")
+from mcp_discovery.record import Capabilities, Record
 
 #: What the key of a document begins with that has nothing but names.
 _NAMES = "names:"
@@ -142,6 +140,4 @@ def key_of(capabilities: Capabilities) -> str:
 
 def record_of(state: State) -> Record:
     """What rights are asked about of an instance that was so."""
-    return Record.model_construct(
-        name=state.name, tags=state.tags, zone=state.zone, endpoint=ANYWHERE
-    )
+    return record_as_it_was(state.name, state.tags, state.zone)

@@ -14,13 +14,12 @@ from mcp_discovery.facade.access.audit.event import EventType
 from mcp_discovery.facade.access.audit.journal import AuditLogError
 from mcp_discovery.facade.access.audit.query import AuditQuery, events
 from mcp_discovery.facade.access.caller import caller_of
-from mcp_discovery.facade.access.rights import Rights
+from mcp_discovery.facade.access.rights import Rights, record_as_it_was
 from mcp_discovery.facade.http.body import Shaped
 from mcp_discovery.facade.http.operation import Operation, Parameter
 from mcp_discovery.facade.http.parameters import moment, once, one_of, whole
 from mcp_discovery.facade.http.problems import ProblemError
 from mcp_discovery.facade.servers.list_json import json_response
-from mcp_discovery.record import Capabilities, Endpoint, Record
 
 if TYPE_CHECKING:
     from mcp_discovery.facade.access.audit.database import DatabaseLog
@@ -41,8 +40,6 @@ _FIELDS = {
 _DEFAULT, _MOST = 50, 1000
 #: For how many seconds an answer waits for what was recorded before it was asked for.
 _SETTLE = 1.0
-#: Rights are not about addresses.
-_ANYWHERE = Endpoint(transport="streamable-http", url="http://localhost/mcp")
 
 
 class AuditActorModel(Shaped):
@@ -170,13 +167,8 @@ def view_of(
         if not target.get("name") or target.get("kind") == "query":
             return False  # a query is of the whole facade
         tool = target.get("tool")
-        record = Record.model_construct(
-            name=target["name"],
-            tags=tuple(target.get("tags") or ()),
-            zone=target.get("zone"),
-            endpoint=_ANYWHERE,
-            capabilities=Capabilities(tools=(tool,) if tool else ()),
-        )
+        tags, tools = target.get("tags") or (), (tool,) if tool else ()
+        record = record_as_it_was(target["name"], tags, target.get("zone"), tools=tools)
         return rights.may("admin", record, target.get("owner"))
 
     def without_place(event: dict[str, Any]) -> dict[str, Any]:
